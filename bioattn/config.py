@@ -1,0 +1,531 @@
+"""Strict run configuration: one source of truth for the library, the CLI and Snakemake.
+
+A configuration file holds named runs. Each run has the sections below, every
+section has defaults, an unknown key is refused with the nearest known name, and
+the JSON schema that Snakemake validates is generated from these models.
+"""
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bioattn.errors import ConfigError
+
+#: Bump when the meaning of a result file changes: cached results are then made anew.
+FORMAT_VERSION = 1
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys, silent type changes and mutation are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+# --------------------------------------------------------------------------- data
+
+
+class SimulateConfig(Section):
+    """Promoters from a structural causal model with known truth (see `bioattn.data.simulate`)."""
+
+    n_sequences: int = Field(12_000, ge=20, description="sequences to draw")
+    length: int = Field(160, ge=40, description="sequence length in bp")
+    slot_bp: int = Field(20, ge=10, description="each motif is placed inside its own slot of this many bp")
+    regime: Literal["observational", "randomised"] = Field(
+        "observational",
+        description="observational: motif presence follows its causes; randomised: all motifs independent, same rates",
+    )
+    noise_sd: float = Field(0.3, ge=0, description="standard deviation of the noise added to the readout")
+    and_effect: float = Field(2.0, description="effect of both AND motifs together (the only interaction)")
+    additive_effect: float = Field(0.7, description="effect of each motif of the co-occurring additive pair")
+    hidden_effect: float = Field(2.4, description="effect of the hidden cause on the readout")
+    hidden_rate: float = Field(0.25, gt=0, lt=1, description="probability of the hidden cause")
+    hidden_presence: list[float] = Field(
+        [0.9, 0.2],
+        min_length=2,
+        max_length=2,
+        description="presence of each confounded motif with and without the cause",
+    )
+    gc_effect: float = Field(1.0, description="effect of (GC - 0.5) on the readout")
+    motif_sharpening: float = Field(2.0, gt=0, description="exponent on motif probabilities before sampling sites")
+
+
+class NegativesConfig(Section):
+    """Negative examples to add to a set of positives."""
+
+    kind: Literal["none", "dinucleotide_shuffle"] = Field("none", description="how negatives are made")
+    per_positive: int = Field(1, ge=1, le=20, description="negatives for each positive")
+
+
+class DataConfig(Section):
+    """Where sequences and targets come from, and which records are acceptable."""
+
+    samples: str | None = Field(None, description="samples.tsv: one row per file (columns sample, path, label, ...)")
+    simulate: SimulateConfig | None = Field(
+        None, description="draw sequences from the simulator instead of reading files"
+    )
+    name_from: Literal["first_word", "full_header", "number"] = Field(
+        "first_word", description="record name: first word of the FASTA header, all of it, or sample name and number"
+    )
+    header_pattern: str | None = Field(
+        None, description="regular expression with named groups; the groups become columns (targets, group, start, ...)"
+    )
+    min_length: int = Field(10, ge=2, description="shortest acceptable sequence in bp")
+    max_length: int | None = Field(None, ge=2, description="longest acceptable sequence in bp")
+    on_bad_record: Literal["fail", "skip"] = Field("fail", description="stop at a bad record, or list it and go on")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="with skip: stop after all if more are bad")
+    duplicate_sequences: Literal["keep", "drop"] = Field(
+        "keep", description="identical sequences: keep all (they share a split group), or drop all but the first"
+    )
+    negatives: NegativesConfig = NegativesConfig()
+    interventional: bool = Field(
+        False, description="true if the sequences are a randomised library: then the data themselves test interactions"
+    )
+
+
+class TaskConfig(Section):
+    """What the model predicts."""
+
+    kind: Literal["binary", "multilabel", "multiclass", "regression", "count"] = Field(
+        "binary", description="target type"
+    )
+    targets: list[str] = Field(["label"], min_length=1, description="target columns")
+    classes: list[str] = Field([], description="multiclass: class names in order")
+    readout: int = Field(0, ge=0, description="index of the readout that explanations and interventions look at")
+
+    @property
+    def n_readouts(self) -> int:
+        """Number of model outputs."""
+        return len(self.classes) if self.kind == "multiclass" else len(self.targets)
+
+    @property
+    def scale(self) -> str:
+        """Name of the pre-link scale on which effects are measured."""
+        return {"regression": "identity", "count": "log"}.get(self.kind, "logit")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TaskConfig":
+        if self.kind == "multiclass" and len(self.classes) < 2:
+            raise ValueError(f"task.classes must list at least 2 classes for multiclass, got {self.classes}")
+        if self.kind != "multiclass" and self.classes:
+            raise ValueError(f"task.classes is only for multiclass, got kind '{self.kind}'")
+        if self.kind not in ("multilabel", "regression", "count") and len(self.targets) != 1:
+            raise ValueError(f"task.targets must name one column for {self.kind}, got {self.targets}")
+        if self.readout >= self.n_readouts:
+            raise ValueError(f"task.readout must be below the {self.n_readouts} readouts, got {self.readout}")
+        return self
+
+
+class SplitConfig(Section):
+    """How examples are held out. Identical and reverse-complement sequences never part."""
+
+    kind: Literal["random", "predefined"] = Field(
+        "random", description="random groups, or the column `split` of the input (train/validation/test)"
+    )
+    group_by: list[Literal["shared_kmer", "coordinate", "column"]] = Field(
+        [], description="what else keeps sequences together, beside being identical or reverse complements"
+    )
+    kmer: int = Field(
+        20, ge=8, le=31, description="shared_kmer: sequences sharing a k-mer (either strand) stay together"
+    )
+    coordinate_distance_bp: int = Field(81, ge=0, description="coordinate: starts closer than this stay together")
+    column: str | None = Field(None, description="column: examples with the same value stay together")
+    test_fraction: float = Field(0.15, gt=0, lt=1, description="held out for the final numbers (one fold)")
+    validation_fraction: float = Field(0.15, gt=0, lt=1, description="held out for early stopping")
+    n_folds: int = Field(1, ge=1, le=20, description="1: one hold-out split; k > 1: k-fold cross-validation")
+    stratify: bool = Field(True, description="keep class proportions (binary and multiclass targets)")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SplitConfig":
+        if self.n_folds == 1 and self.test_fraction + self.validation_fraction >= 1:
+            raise ValueError(
+                f"split.test_fraction + split.validation_fraction must be below 1, got "
+                f"{self.test_fraction} + {self.validation_fraction}"
+            )
+        if "column" in self.group_by and not self.column:
+            raise ValueError("split.column must name a column when split.group_by has 'column'")
+        if self.kind == "predefined" and (self.group_by or self.n_folds > 1):
+            raise ValueError("split.kind 'predefined' takes neither split.group_by nor split.n_folds > 1")
+        return self
+
+
+# -------------------------------------------------------------------------- model
+
+
+class SiteConfig(Section):
+    """A fixed interval that is treated as a motif, for libraries of variants of one sequence."""
+
+    name: str
+    start: int = Field(ge=0, description="0-based first position")
+    end: int = Field(description="position after the last one")
+    control: bool = Field(False, description="true for a spacer that serves as a negative control")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SiteConfig":
+        if self.end <= self.start:
+            raise ValueError(f"site '{self.name}' must end after it starts, got {self.start}-{self.end}")
+        return self
+
+
+class MotifsConfig(Section):
+    """Motifs for the PWM stem, for hits and interactions: from JASPAR, a MEME file, or fixed sites."""
+
+    jaspar_ids: list[str] = Field([], description="JASPAR matrix identifiers with version, e.g. MA0060.4")
+    jaspar_tax_group: str | None = Field(
+        None, description="all CORE motifs of a group: vertebrates, fungi, insects, ..."
+    )
+    meme: str | None = Field(None, description="MEME file with the user's motifs")
+    sites: list[SiteConfig] = Field([], description="fixed sites of an aligned library")
+    naming_tax_group: str | None = Field(
+        "vertebrates", description="JASPAR group against which head motifs are named; null: no naming"
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether the run names motifs or sites at all."""
+        return bool(self.has_matrices or self.sites)
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether the run names motifs that are matrices."""
+        return bool(self.jaspar_ids or self.jaspar_tax_group or self.meme)
+
+
+class StemConfig(Section):
+    """What turns nucleotides into tokens."""
+
+    kind: Literal["none", "conv", "pwm"] = Field(
+        "conv", description="none: one token per base; conv: learned filters; pwm: filters start as the run's motifs"
+    )
+    n_filters: int = Field(64, ge=1, description="learned filters (for pwm: in addition to the motifs')")
+    width: int = Field(11, ge=1, description="filter width in bp, odd")
+    activation: Literal["relu", "gelu", "exp"] = Field("relu", description="activation of the filters")
+    pool: int = Field(4, ge=1, description="bp per token, by max pooling")
+    trainable_motifs: bool = Field(False, description="pwm: let training change the motif filters")
+
+    @model_validator(mode="after")
+    def _check(self) -> "StemConfig":
+        if self.width % 2 == 0:
+            raise ValueError(f"model.stem.width must be odd, got {self.width}")
+        if self.kind == "none" and self.pool != 1:
+            raise ValueError(f"model.stem.pool must be 1 without a stem, got {self.pool}")
+        return self
+
+
+class ModelConfig(Section):
+    """The Transformer."""
+
+    stem: StemConfig = StemConfig()
+    d_model: int = Field(64, ge=2, description="width of the token representation")
+    n_layers: int = Field(2, ge=1, description="encoder blocks")
+    n_heads: int = Field(4, ge=1, description="attention heads per block")
+    d_feedforward: int = Field(128, ge=1, description="width of the feed-forward layer")
+    feedforward: Literal["gelu", "swiglu"] = Field("gelu", description="kind of feed-forward layer")
+    positions: Literal["none", "sinusoidal", "learned", "rope", "relative"] = Field(
+        "relative",
+        description="how positions enter: added to tokens (sinusoidal, learned) or to scores (rope, relative)",
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout on residual branches")
+    pooling: Literal["mean", "sum", "attention"] = Field("mean", description="tokens to one vector, padding left out")
+    backend: Literal["reference", "sdpa"] = Field("sdpa", description="attention kernel")
+    reverse_complement: Literal["none", "average"] = Field("none", description="average: mean readout of both strands")
+    max_length: int = Field(4096, ge=1, description="learned positions: longest input in tokens")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelConfig":
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"model.d_model must be a multiple of model.n_heads, got {self.d_model} and {self.n_heads}"
+            )
+        if self.positions == "rope" and (self.d_model // self.n_heads) % 2:
+            raise ValueError(
+                "model.positions 'rope' needs an even head width, "
+                f"got d_model / n_heads = {self.d_model // self.n_heads}"
+            )
+        return self
+
+
+# ----------------------------------------------------------------------- training
+
+
+class TrainConfig(Section):
+    """Optimisation. Each seed is one replicate: its own resample of the data and its own initial weights."""
+
+    seeds: list[int] = Field([1, 2, 3], min_length=1, description="one trained model per seed and fold")
+    resample: Literal["none", "bootstrap"] = Field(
+        "none",
+        description="bootstrap: each seed trains on groups drawn with replacement, so replicates are independent",
+    )
+    epochs: int = Field(30, ge=1, description="most passes over the training data")
+    batch_size: int = Field(128, ge=1, description="examples per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps with rising learning rate")
+    gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
+    augment_reverse_complement: bool = Field(False, description="train on random strands")
+    permute_labels: bool = Field(False, description="negative control: targets shuffled among training examples")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="auto: bf16 on CUDA, float32 on CPU"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of one training job")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"train.seeds must differ, got {self.seeds}")
+        return self
+
+
+class EvaluateConfig(Section):
+    """Held-out scores and the baselines next to them."""
+
+    bootstrap: int = Field(500, ge=0, description="bootstrap draws for confidence intervals (by split group)")
+    baselines: list[Literal["composition", "onehot", "kmer", "cnn"]] = Field(
+        ["composition", "onehot", "kmer", "cnn"], description="baselines trained on the same split"
+    )
+    kmer_max: int = Field(5, ge=1, le=7, description="k-mer baseline: counts of all k-mers up to this length")
+
+
+# -------------------------------------------------------------------- explanation
+
+
+class ExplainConfig(Section):
+    """Head motifs and attribution."""
+
+    n_sequences: int = Field(2000, ge=50, description="most sequences that are looked at")
+    ism_sequences: int = Field(200, ge=1, description="sequences for saturation mutagenesis")
+    window_bp: int = Field(30, ge=6, description="window around an attended token that is searched for a motif")
+    motif_width_bp: int = Field(12, ge=4, le=30, description="width of a discovered motif before trimming")
+    motifs_per_head: int = Field(2, ge=1, le=10, description="most motifs reported for a head")
+    windows_per_head: int = Field(1000, ge=50, description="most attended windows per head, one per sequence")
+    min_windows: int = Field(50, ge=10, description="fewer windows: no motif is sought, and the table says so")
+    match_q_value: float = Field(0.05, gt=0, le=1, description="JASPAR matches reported up to this q-value")
+
+
+class InteractionsConfig(Section):
+    """Pairs of motifs: candidates, interventions and verdicts."""
+
+    hit_p_value: float = Field(1e-4, gt=0, lt=1, description="a motif hit is a match of at most this p-value")
+    n_sequences: int = Field(3000, ge=50, description="most held-out sequences for co-attention and co-occurrence")
+    instances_per_pair: int = Field(100, ge=10, description="most sequences per pair for interventions")
+    draws: int = Field(4, ge=1, description="replacements drawn for each knocked-out site")
+    n_noncandidates: int = Field(
+        60, ge=0, description="random pairs that are no candidates but are tested all the same"
+    )
+    permutations: int = Field(499, ge=99, description="permutations of every null distribution")
+    q_value: float = Field(0.05, gt=0, lt=1, description="false discovery rate of every test")
+    attention_floor_bits: float = Field(1.0, ge=0, description="smallest co-attention effect that makes a candidate")
+    minimum_effect: float | None = Field(
+        None, ge=0, description="smallest epistasis that counts; null: 0.1 x median main effect or the decoys' q95"
+    )
+    cooccurrence_floor: float = Field(0.5, ge=0, description="log odds above which co-occurrence may explain a pair")
+    mediated_floor: float = Field(0.5, description="share of epistasis that passes through the edge")
+    support: float = Field(0.8, gt=0, le=1, description="share of replicates that must agree")
+    min_instances: int = Field(50, ge=1, description="fewer usable instances: insufficient data")
+    min_replicates: int = Field(3, ge=2, description="fewer trained replicates: insufficient data")
+
+
+# ---------------------------------------------------------------------------- run
+
+
+class RunConfig(Section):
+    """One named run."""
+
+    seed: int = Field(1, ge=0, description="seed of all random streams of the run")
+    description: str = Field("", description="one sentence for the report")
+    data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
+    split: SplitConfig = SplitConfig()
+    motifs: MotifsConfig = MotifsConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    explain: ExplainConfig = ExplainConfig()
+    interactions: InteractionsConfig = InteractionsConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "RunConfig":
+        if self.model.stem.kind == "pwm" and not self.motifs.has_matrices:
+            raise ValueError("model.stem.kind 'pwm' needs motifs.jaspar_ids, motifs.jaspar_tax_group or motifs.meme")
+        if self.data.negatives.kind != "none" and self.task.kind != "binary":
+            raise ValueError(f"data.negatives need task.kind 'binary', got '{self.task.kind}'")
+        if self.data.samples and self.data.simulate:
+            raise ValueError("data.samples and data.simulate exclude each other")
+        if self.motifs.sites and self.motifs.has_matrices:
+            raise ValueError("motifs.sites and motif matrices exclude each other")
+        return self
+
+
+class Config(Section):
+    """A configuration file: where results go, and the named runs."""
+
+    results: str = Field("results", description="folder for all results")
+    environment: Literal["cpu", "gpu"] = Field("cpu", description="which conda environment --use-conda builds")
+    runs: dict[str, RunConfig] = Field(description="named runs; the name is the first folder of every result")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if not self.runs:
+            raise ValueError("runs must name at least one run")
+        for name, run in self.runs.items():
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"run name '{name}' may hold letters, digits, '_' and '-' only")
+            if not (run.data.samples or run.data.simulate):
+                raise ValueError(f"runs.{name}.data needs 'samples' (a samples.tsv) or 'simulate'")
+        return self
+
+
+#: Which sections each workflow step reads. A change elsewhere leaves its results valid.
+STEP_SECTIONS: dict[str, tuple[str, ...]] = {
+    "simulate": ("seed", "data.simulate", "motifs"),
+    "ingest": ("seed", "data", "task"),
+    "split": ("seed", "task", "split"),
+    "train": ("seed", "task", "motifs", "model", "train"),
+    "evaluate": ("seed", "task", "train", "evaluate"),
+    "heads": ("seed", "task", "motifs", "explain"),
+    "coattention": ("seed", "task", "motifs", "interactions"),
+    "interactions": ("seed", "data.interventional", "task", "motifs", "interactions"),
+    "report": (
+        "seed", "description", "data", "task", "split", "motifs", "model", "train", "evaluate", "explain",
+        "interactions",
+    ),
+}  # fmt: skip
+
+
+def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
+    """Settings of one workflow step: only the sections it reads, defaults filled in.
+
+    The result is itself a valid `RunConfig` document, so a step that gets it
+    cannot see, and cannot depend on, any other setting.
+    """
+    whole = run.model_dump(mode="json")
+    picked: dict[str, Any] = {}
+    for path in STEP_SECTIONS[step]:
+        source: Any = whole
+        target = picked
+        *parents, last = path.split(".")
+        for part in parents:
+            source = source[part]
+            target = target.setdefault(part, {})
+        target[last] = source[last]
+    if step == "train":
+        # One job per seed: the list of the others must not retrain this one.
+        picked["train"] = {k: v for k, v in picked["train"].items() if k != "seeds"}
+    return picked
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """First 12 hex digits of the SHA-256 of the settings and the result format."""
+    text = json.dumps({"format": FORMAT_VERSION, "settings": settings}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a configuration file, for Snakemake's `validate` and for editors."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def parse_config(document: object, *, source: str = "config") -> Config:
+    """Configuration from a parsed YAML document.
+
+    Raises
+    ------
+    ConfigError
+        One line per problem: full name of the setting, what was found, what is
+        allowed, and the nearest known name for an unknown one.
+    """
+    return _validate(Config, document, source)
+
+
+def parse_run(document: object, *, source: str = "run") -> RunConfig:
+    """One run's configuration from a parsed document, as `step_settings` writes it."""
+    return _validate(RunConfig, document, source)
+
+
+def load_config(path: str | Path) -> Config:
+    """Configuration from a YAML file. Raises `ConfigError` naming the file."""
+    return parse_config(_read_yaml(path), source=str(path))
+
+
+def load_run(path: str | Path, run: str | None = None) -> RunConfig:
+    """One run: from the settings file of a step, or by name from a configuration file."""
+    document = _read_yaml(path)
+    if not (isinstance(document, dict) and "runs" in document):
+        return parse_run(document, source=str(path))
+    config = parse_config(document, source=str(path))
+    if run is None and len(config.runs) == 1:
+        return next(iter(config.runs.values()))
+    if run not in config.runs:
+        found = "none was named" if run is None else f"'{run}' is not one of them"
+        raise ConfigError(f"{path} holds the runs {sorted(config.runs)} and {found}: choose one with --run")
+    return config.runs[run]
+
+
+def _read_yaml(path: str | Path) -> object:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}): save the file as UTF-8") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" line {place.line + 1}" if place else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _validate(model: type[T], document: object, source: str) -> T:
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{source}: expected settings as 'key: value', found {type(document).__name__}")
+    try:
+        return model.model_validate(dict(document))
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_explain(e, model)}" for e in error.errors())) from None
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    path = [str(part) for part in error["loc"]]
+    name = ".".join(path) or "settings"
+    if error["type"] == "extra_forbidden":
+        known = list(_section_at(model, path[:-1]).model_fields)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(known)}"
+        return f"'{name}' is not a setting; {hint}"
+    if error["type"] == "value_error":
+        prefix = f"{name}: " if path else ""
+        return prefix + str(error["ctx"]["error"])
+    return f"'{name}': {error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r}"
+
+
+def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    """Section class at a dotted path; list indices and run names are stepped over."""
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue
+        for candidate in _flatten(field.annotation):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return model
+
+
+def _flatten(annotation: Any) -> list[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, dict):
+        return [leaf for argument in typing.get_args(annotation) for leaf in _flatten(argument)]
+    return [annotation]

@@ -1,0 +1,1 @@
+"""Files in and out: FASTA, samples, motifs, tables, weights. The only place that knows file formats."""

@@ -1,0 +1,68 @@
+"""Result tables that say where they come from: parquet and TSV with a provenance record.
+
+Parquet files carry the record in their schema; a TSV carries it in a JSON file of
+the same name beside it, so that the TSV itself stays plain.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bioattn.errors import DataError
+from bioattn.io.files import replacing, write_text
+
+_KEY = b"bioattn"
+
+
+def write_parquet(path: str | Path, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
+    """Write a table with its provenance record (config digest, seed, control, ...)."""
+    data = pa.Table.from_pandas(table, preserve_index=False)
+    data = data.replace_schema_metadata({**(data.schema.metadata or {}), _KEY: json.dumps(dict(record)).encode()})
+    with replacing(path) as temporary:
+        pq.write_table(data, temporary)
+
+
+def read_parquet(path: str | Path) -> pd.DataFrame:
+    """Table of a parquet file. Raises `DataError` if it is missing or not parquet."""
+    return _open(path).to_pandas()
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Provenance record of a parquet file or of a TSV written by `write_tsv`."""
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return dict(json.loads((_open(path).schema.metadata or {}).get(_KEY, b"{}")))
+    beside = path.with_suffix(".json")
+    return dict(json.loads(beside.read_text(encoding="utf-8"))) if beside.exists() else {}
+
+
+def write_tsv(path: str | Path, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
+    """Write a TSV and, beside it, a JSON file of the same name with its provenance record."""
+    path = Path(path)
+    write_text(path.with_suffix(".json"), json.dumps(dict(record), indent=1) + "\n")
+    with replacing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g", na_rep="NA")
+
+
+def read_tsv(path: str | Path) -> pd.DataFrame:
+    """Table of a TSV. Raises `DataError` if it is missing or has no columns."""
+    try:
+        return pd.read_csv(path, sep="\t", na_values=["NA"], keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: empty file, expected a TSV with a header") from None
+
+
+def _open(path: str | Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a complete parquet file ({error}): make it anew") from None
