@@ -1,0 +1,1 @@
+"""Sequences as codes: alphabet, motifs, edits, splits, simulation. No files, no models."""

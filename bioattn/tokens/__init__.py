@@ -1,0 +1,1 @@
+"""Sequences to tokens; every token knows the bases it covers."""
