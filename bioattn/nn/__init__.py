@@ -1,0 +1,1 @@
+"""Attention parts: plain numbers and tensors in, tensors out; no configuration, no files."""
