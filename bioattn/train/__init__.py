@@ -1,0 +1,1 @@
+"""Training, held-out scores and baselines."""

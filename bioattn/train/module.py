@@ -1,0 +1,201 @@
+"""Lightning module: the loss of each kind of task, AdamW, warm-up and cosine, one validation loss and metric."""
+
+import math
+import re
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bioattn.config import TrainConfig
+from bioattn.errors import BioattnError
+from bioattn.rng import stream_seed
+from bioattn.train.metrics import validation_metric
+
+#: Parameters that are tables of positions: decaying them would pull all positions together.
+_POSITIONAL = re.compile(r"position|relative|embed")
+
+
+def loss_sum(kind: str, readouts: Tensor, targets: Tensor, sd: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Summed loss over present targets, and their number.
+
+    The sum and the count, not the mean, so that parts add up exactly whatever
+    their size and whatever is missing.
+
+    Parameters
+    ----------
+    kind : {"binary", "multilabel", "multiclass", "regression", "count"}
+    readouts : Tensor, shape (B, T)
+        Pre-link readouts: logits, log rates, or values.
+    targets : Tensor, float32, shape (B, T), or (B, 1) for multiclass
+        NaN is missing.
+    sd : Tensor, shape (T,), optional
+        Regression: errors are measured in units of it.
+
+    Returns
+    -------
+    Tensor, float32, scalar
+    Tensor, int64, scalar
+    """
+    readouts = readouts.float()
+    present = ~targets.isnan()
+    # Zero instead of NaN: a masked NaN would still make the gradient NaN.
+    filled = targets.nan_to_num(0.0)
+    if kind == "multiclass":
+        losses = F.cross_entropy(readouts, filled[:, 0].long(), reduction="none")[:, None]
+    elif kind in ("binary", "multilabel"):
+        losses = F.binary_cross_entropy_with_logits(readouts, filled, reduction="none")
+    elif kind == "count":
+        losses = F.poisson_nll_loss(readouts, filled, log_input=True, reduction="none")
+    else:
+        error = readouts - filled
+        losses = (error if sd is None else error / sd) ** 2
+    return torch.where(present, losses, torch.zeros_like(losses)).sum(), present.sum()
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW parameter groups: matrices decay; biases, norms, embeddings and positional tables do not."""
+    exempt_modules = (nn.Embedding, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+    exempt = {id(p) for m in model.modules() if isinstance(m, exempt_modules) for p in m.parameters(recurse=False)}
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            free = parameter.ndim < 2 or id(parameter) in exempt or _POSITIONAL.search(name)
+            (kept if free else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def warmup_cosine(step: int, *, n_steps: int, n_warmup: int) -> float:
+    """Factor of the learning rate at a step: a linear rise over `n_warmup` steps, then half a cosine to zero."""
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    return 0.5 * (1 + math.cos(math.pi * min((step - n_warmup) / max(n_steps - n_warmup, 1), 1.0)))
+
+
+class TrainingModule(pl.LightningModule):
+    """A network with its loss, optimiser and schedule.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Tokens (B, L) to pre-link readouts (B, T).
+    kind : str
+        Task kind, see `loss_sum`.
+    config : TrainConfig
+    steps_per_epoch : int
+    seed : int
+        Seed of the random streams of training (dropout).
+    target_sd : Tensor, shape (T,), optional
+        Regression: unit of the error.
+    identity : dict, optional
+        Stored in every checkpoint; says which training the checkpoint belongs to.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        kind: str,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        seed: int,
+        target_sd: Tensor | None = None,
+        identity: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        self.target_sd: Tensor | None
+        self.network = network
+        self.kind = kind
+        self.config = config
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.identity = identity or {}
+        self.register_buffer("target_sd", target_sd, persistent=False)
+        self._train: list[tuple[Tensor, Tensor]] = []
+        self._validation: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        #: Numbers of the epoch that just ended; the run keeper reads them.
+        self.epoch_values: dict[str, float] = {}
+
+    def start_epoch(self) -> None:
+        """Set all random numbers of this epoch from (seed, epoch), so that it repeats after a resume."""
+        torch.manual_seed(stream_seed(self.seed, "epoch", self.current_epoch))
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's random streams."""
+        self.start_epoch()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean loss of a batch."""
+        total, n = self._loss(batch)
+        # Kept as tensors and read once per epoch: reading each would stall a GPU.
+        self._train.append((total.detach(), n))
+        return total / n.clamp(min=1)
+
+    def on_train_epoch_end(self) -> None:
+        """Forget the epoch's losses."""
+        self._train.clear()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Collect loss and predictions of a batch."""
+        tokens, targets = batch
+        readouts = self.network(tokens)
+        total, n = loss_sum(self.kind, readouts, targets, self.target_sd)
+        self._validation.append((total, n, readouts.float(), targets))
+
+    def on_validation_epoch_end(self) -> None:
+        """Sum the epoch up: training loss, validation loss, validation metric."""
+        totals, counts, readouts, targets = zip(*self._validation, strict=True)
+        self._validation.clear()
+        validation_loss = float(torch.stack(totals).sum() / torch.stack(counts).sum().clamp(min=1))
+        train_loss = self._mean_train_loss()
+        if not math.isfinite(validation_loss):
+            raise _diverged(f"validation loss is {validation_loss}", self.current_epoch, self.global_step)
+        all_targets, all_readouts = (torch.cat(x).double().cpu().numpy() for x in (targets, readouts))
+        metric = validation_metric(self.kind, all_targets, all_readouts)
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        self.epoch_values = {
+            "learning_rate": float(rate),
+            "train_loss": train_loss,
+            "validation_loss": validation_loss,
+            "validation_metric": metric,
+        }
+        self.log_dict(self.epoch_values)
+
+    def configure_optimizers(self):  # type: ignore[no-untyped-def]  # noqa: ANN201 - Lightning's type is a union of nine
+        """AdamW with warm-up and cosine by step."""
+        groups = decay_groups(self.network, self.config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        n_steps = self.config.epochs * self.steps_per_epoch
+        n_warmup = round(self.config.warmup_fraction * n_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, n_steps=n_steps, n_warmup=n_warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Mark the checkpoint with the identity of this training."""
+        checkpoint["identity"] = dict(self.identity)
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        tokens, targets = batch
+        return loss_sum(self.kind, self.network(tokens), targets, self.target_sd)
+
+    def _mean_train_loss(self) -> float:
+        if not self._train:
+            return math.nan
+        totals, counts = (torch.stack(x).double() for x in zip(*self._train, strict=True))
+        bad = (~totals.isfinite()).nonzero()
+        if len(bad):
+            step = self.current_epoch * self.steps_per_epoch + int(bad[0])
+            raise _diverged(f"training loss is {float(totals[bad[0]])}", self.current_epoch, step)
+        return float(totals.sum() / counts.sum().clamp(min=1))
+
+
+def _diverged(what: str, epoch: int, step: int) -> BioattnError:
+    return BioattnError(
+        f"training diverged: {what} at epoch {epoch}, step {step}, it must be finite: "
+        "lower train.learning_rate or train.gradient_clip, or check the targets for extreme values"
+    )

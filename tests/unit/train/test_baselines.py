@@ -1,0 +1,163 @@
+"""Baselines: their features by hand, and what each can and cannot learn."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from toy_training import small_run, toy_tables
+
+from bioattn.errors import BioattnWarning
+from bioattn.nn.convnet import channels_for
+from bioattn.tokens.nucleotide import encode
+from bioattn.train.baselines import (
+    build_convnet,
+    composition_features,
+    fit_baseline,
+    kmer_features,
+    onehot_features,
+)
+from bioattn.train.data import Examples, load_examples
+
+
+def examples(sequences: list[str]) -> Examples:
+    n = len(sequences)
+    return Examples(
+        np.array([str(i) for i in range(n)], object), encode(sequences).to(torch.uint8), torch.zeros(n, 1), np.arange(n)
+    )
+
+
+def fitted(name: str, sequences, split, tmp_path, **run):
+    settings = small_run(**run)
+    parts = load_examples(sequences, split, settings.task, fold=0)
+    return parts, fit_baseline(name, settings, parts, fold=0, n_parameters=2000, work_dir=tmp_path)
+
+
+def auroc(parts, result, subset="test") -> float:
+    return roc_auc_score(parts[subset].targets[:, 0], result.scores[subset][:, 0])
+
+
+def test_kmers_are_counted_as_a_slow_loop_counts_them():
+    """Counts of all k-mers equal those of a loop over the text; k-mers with an unknown base are left out."""
+    texts = ["ACGTACGGT", "AAN", "GGGGG", "T", "NNN", "ACACACNACA"]
+    counted = kmer_features(examples(texts), 3).toarray()
+    words = ["".join(w) for k in (1, 2, 3) for w in itertools.product("ACGT", repeat=k)]
+    for row, text in zip(counted, texts, strict=True):
+        expected = [sum(text[i : i + len(w)] == w for i in range(len(text))) for w in words]
+        assert row.tolist() == expected
+
+
+def test_kmers_longer_than_all_sequences_do_not_fail():
+    """k-mers that fit into no sequence are simply not there."""
+    assert kmer_features(examples(["AC", "GT"]), 5).shape == (2, 20)
+
+
+def test_onehot_marks_letter_and_position():
+    """Column 4 * position + letter is one, and an unknown base has none."""
+    dense = onehot_features(examples(["ACN", "TTG"])).toarray()
+    assert dense.nonzero()[1].reshape(-1).tolist() == [0, 5, 3, 7, 10]
+
+
+def test_composition_by_hand():
+    """Length, letter fractions, G + C, CpG rate and CpG observed over expected."""
+    row = composition_features(examples(["CGCGAATN", "A"]))[0]
+    assert row == pytest.approx([8, 2 / 7, 2 / 7, 2 / 7, 1 / 7, 4 / 7, 2 / 7, 2 * 7 / (2 * 2)])
+
+
+def test_composition_sees_gc_and_no_order(tmp_path):
+    """Composition learns a GC difference, and stays at chance where only the order differs."""
+    rng = np.random.default_rng(0)
+    sequences, split = toy_tables(400)
+    labels = sequences["label"] > 0.5
+    sequences["sequence"] = ["".join(rng.choice(list("ACGT" + "GC" * y), 23)) for y in labels]
+    parts, result = fitted("composition", sequences, split, tmp_path)
+    assert auroc(parts, result) > 0.75
+    half = "ACGTTGCAACT"
+    sequences["sequence"] = ["".join(rng.permutation(list(half))) + ("A" if y else "A") for y in labels]
+    parts, result = fitted("composition", sequences, split, tmp_path)
+    assert 0.3 < auroc(parts, result) < 0.7
+
+
+def test_kmer_learns_a_planted_motif(tmp_path):
+    """The k-mer baseline finds a planted six-mer wherever it is."""
+    parts, result = fitted("kmer", *toy_tables(700, 30), tmp_path)
+    assert auroc(parts, result) > 0.9
+
+
+def test_onehot_needs_one_length(tmp_path):
+    """The one-hot baseline is left out with a warning where lengths differ."""
+    sequences, split = toy_tables(200)
+    sequences.loc[0, "sequence"] = "ACGT"
+    with pytest.warns(BioattnWarning, match="found 4 to 23 bp"):
+        assert fitted("onehot", sequences, split, tmp_path)[1] is None
+
+
+def test_onehot_learns_a_position(tmp_path):
+    """The one-hot baseline learns a base at a fixed place."""
+    sequences, split = toy_tables(400)
+    sequences["label"] = (sequences["sequence"].str[7] == "A").astype(float)
+    parts, result = fitted("onehot", sequences, split, tmp_path)
+    assert auroc(parts, result) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["regression", "count"])
+def test_values_are_predicted_on_their_scale(kind, tmp_path):
+    """Ridge predicts in units of the target, Poisson regression its log rate."""
+    sequences, split = toy_tables(700, 30, kind=kind)
+    parts, result = fitted("kmer", sequences, split, tmp_path, task={"kind": kind})
+    score, target = result.scores["test"][:, 0], parts["test"].targets[:, 0].numpy()
+    mean = np.exp(score).mean() if kind == "count" else score.mean()
+    assert mean == pytest.approx(target.mean(), rel=0.25)
+    assert np.corrcoef(score, target)[0, 1] > 0.6
+
+
+def test_each_target_has_its_own_rows(tmp_path):
+    """With several labels and holes, each label is learned from its own present values."""
+    sequences, split = toy_tables(700, 30)
+    sequences["opposite"] = 1 - sequences["label"]
+    sequences.loc[::2, "opposite"] = np.nan
+    parts, result = fitted(
+        "kmer", sequences, split, tmp_path, task={"kind": "multilabel", "targets": ["label", "opposite"]}
+    )
+    scores = result.scores["test"]
+    assert np.corrcoef(scores.T)[0, 1] < -0.6
+    assert len(result.record["penalty"]) == 2
+
+
+def test_classes_absent_from_training_have_low_scores(tmp_path):
+    """A class that training never shows is scored far below the others and fails nothing."""
+    sequences, split = toy_tables(400)
+    task = {"kind": "multiclass", "classes": ["no", "never", "yes"]}
+    sequences["label"] *= 2
+    _, result = fitted("kmer", sequences, split, tmp_path, task=task)
+    scores = result.scores["test"]
+    assert scores.shape[1] == 3
+    assert (scores[:, 1] == -30).all()
+    assert np.exp(scores).sum(1) == pytest.approx(np.ones(len(scores)), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [300, 2000, 50_000, 400_000])
+@pytest.mark.parametrize("n_readouts", [1, 7])
+def test_convnet_has_the_size_asked_for(n, n_readouts):
+    """The CNN's parameter count is within 8 % of the one asked for (a channel more or less is a step)."""
+    network = build_convnet(n, n_readouts=n_readouts, seed=1)
+    found = sum(p.numel() for p in network.parameters())
+    step = 20 * channels_for(n, n_letters=4, n_readouts=n_readouts) + 80
+    assert abs(found - n) < max(0.08 * n, step)
+
+
+def test_convnet_batch_mates_do_not_matter():
+    """The readout of a sequence is the same alone, in company, and under longer padding."""
+    network = build_convnet(2000, n_readouts=2, seed=1).eval()
+    tokens = encode(["ACGTACGTTGCA", "GGATTAC", "T"])
+    together = network(tokens)
+    for i, length in enumerate((12, 7, 1)):
+        torch.testing.assert_close(network(tokens[i : i + 1, :length])[0], together[i])
+
+
+def test_cnn_learns_a_planted_motif(tmp_path):
+    """The CNN baseline is trained by the same machinery and finds a planted motif."""
+    parts, result = fitted("cnn", *toy_tables(700, 30), tmp_path, epochs=10)
+    assert auroc(parts, result) > 0.9
+    assert (tmp_path / "cnn_fold0" / "last.ckpt").exists()

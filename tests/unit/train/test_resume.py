@@ -1,0 +1,142 @@
+"""Training killed with SIGKILL and called again ends as if it had not been killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toy_training import small_run, toy_tables
+
+from bioattn.errors import BioattnWarning
+from bioattn.train import module as train_module
+from bioattn.train.checkpoint_io import read_checkpoint, write_checkpoint
+from bioattn.train.fit import FitResult, fit
+
+ROOT = Path(__file__).parents[3]
+RUN = small_run(epochs=5, resample="bootstrap", augment_reverse_complement=True)
+
+
+def train(work_dir: Path, run=RUN) -> FitResult:
+    return fit(run, *toy_tables(), work_dir=work_dir)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> FitResult:
+    return train(tmp_path_factory.mktemp("whole"))
+
+
+def assert_same_weights(a: FitResult, b: FitResult) -> None:
+    for (name, x), y in zip(a.model.state_dict().items(), b.model.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+
+
+def kill_at(work_dir: Path, moment: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    script = ROOT / "tests" / "toy_training.py"
+    done = subprocess.run([sys.executable, str(script), str(work_dir), moment], env=environment, check=False)
+    assert done.returncode == -9
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param("step:1", marks=pytest.mark.slow), "step:17", pytest.param("last:2", marks=pytest.mark.slow)],
+)
+def test_killed_training_ends_with_the_same_weights(tmp_path, uninterrupted, moment):
+    """SIGKILL in the first epoch, in the middle of a later one, or between two checkpoints changes no bit."""
+    kill_at(tmp_path, moment)
+    resumed = train(tmp_path)
+    assert resumed.record["resumed"] is (moment != "step:1")
+    assert_same_weights(resumed, uninterrupted)
+    same = ["epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_metric"]
+    assert resumed.history[same].equals(uninterrupted.history[same])
+    assert not list(tmp_path.glob(".*half*"))
+
+
+def test_interrupted_epoch_repeats_exactly(tmp_path, uninterrupted, monkeypatch):
+    """An exception in the middle of an epoch, then a second call, changes no bit (the fast cousin of SIGKILL)."""
+    step = train_module.TrainingModule.training_step
+
+    def failing(self, batch, batch_idx):
+        if self.global_step == 17:
+            raise RuntimeError("stop")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stop"):
+        patch.setattr(train_module.TrainingModule, "training_step", failing)
+        train(tmp_path)
+    resumed = train(tmp_path)
+    assert resumed.record["resumed"]
+    assert_same_weights(resumed, uninterrupted)
+
+
+def test_finished_training_is_not_repeated(tmp_path, uninterrupted, monkeypatch):
+    """A second call on a finished folder trains no step and returns the same model."""
+    train(tmp_path)
+    monkeypatch.setattr(train_module.TrainingModule, "training_step", None)
+    assert_same_weights(train(tmp_path), uninterrupted)
+
+
+def test_other_settings_start_anew(tmp_path):
+    """A checkpoint of other settings is refused with a warning that says what differs."""
+    train(tmp_path, small_run(epochs=1))
+    with pytest.warns(BioattnWarning, match=r"another training \(differs in: digest\)"):
+        result = train(tmp_path, small_run(epochs=2))
+    assert len(result.history) == 2
+    assert not result.record["resumed"]
+
+
+def test_other_data_start_anew(tmp_path):
+    """A checkpoint of the same settings on other sequences is refused."""
+    run = small_run(epochs=1)
+    train(tmp_path, run)
+    with pytest.warns(BioattnWarning, match=r"differs in: data"):
+        fit(run, *toy_tables(seed=5), work_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_damaged_checkpoint_starts_anew(tmp_path, name):
+    """A checkpoint that was cut short is ignored with a warning and the result is that of a fresh start."""
+    run = small_run(epochs=2)
+    whole = train(tmp_path, run)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(BioattnWarning, match="starts"):
+        again = train(tmp_path, run)
+    assert not again.record["resumed"]
+    assert_same_weights(again, whole)
+
+
+def test_early_stop_survives_a_restart(tmp_path):
+    """Training that had stopped early stays stopped, even if killed right after the last checkpoint."""
+    run = small_run(epochs=40, patience=1, learning_rate=0.03)
+    first = train(tmp_path, run)
+    assert first.record["stopped_early"] and len(first.history) < 40
+    again = train(tmp_path, run)
+    assert len(again.history) == len(first.history)
+    assert_same_weights(first, again)
+
+
+def test_best_weights_are_returned(tmp_path):
+    """The returned weights are those of the epoch with the smallest validation loss, not the last."""
+    # Permuted labels cannot be learned, so validation gets worse with every epoch after the first few.
+    run = small_run(epochs=8, learning_rate=0.03, patience=8, permute_labels=True)
+    result = train(tmp_path, run)
+    best = int(result.history["validation_loss"].idxmin())
+    assert best < 7
+    assert result.record["best_epoch"] == best
+    stored = read_checkpoint(tmp_path / "best.ckpt")
+    assert stored["epoch"] == best
+    assert torch.equal(stored["state_dict"]["network.readout.weight"], result.model.readout.weight)
+
+
+def test_marking_is_checked_not_trusted(tmp_path):
+    """A checkpoint without identity is never taken for ours."""
+    run = small_run(epochs=1)
+    train(tmp_path, run)
+    state = read_checkpoint(tmp_path / "last.ckpt")
+    state.pop("identity")
+    write_checkpoint(tmp_path / "last.ckpt", state)
+    with pytest.warns(BioattnWarning, match="another training"):
+        train(tmp_path, run)
