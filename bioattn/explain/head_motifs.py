@@ -1,0 +1,305 @@
+"""A motif for every attention head: what stands where a head looks.
+
+Received attention of each token is compared with its expectation from shuffled
+sequences at the same place. The window that a head looks at most in each sequence
+is searched for a motif; the motif is then tested on held-out sequences, against
+random windows of the same sequences. This says what a head looks at. Whether the
+prediction depends on the head is measured by ablating it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control, fisher_exact
+from torch import Tensor
+
+from bioattn import rng
+from bioattn.config import ExplainConfig
+from bioattn.data import alphabet
+from bioattn.data.edits import dinucleotide_shuffle_codes
+from bioattn.data.motif import Motif, information, log_odds, scan_both_strands, score_threshold
+from bioattn.explain.motif_discovery import discover
+from bioattn.explain.naming import name_motifs
+from bioattn.explain.predict import batches
+from bioattn.models import SequenceModel
+from bioattn.nn import taps
+
+#: A window holds the motif if a random window scores as high with at most this probability.
+_HOLDS_P_VALUE = 1e-3
+#: Share of the variance of received attention that position explains, above which a head is positional.
+_POSITIONAL = 0.5
+_BOOTSTRAP = 1000
+
+
+@dataclass(frozen=True)
+class HeadMotifs:
+    """What every head looks at.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per layer, head and motif: see `head_motifs`.
+    motifs : list of Motif
+        The discovered motifs, in the order of the table's rows that have one.
+    positions : DataFrame
+        layer, head, position (first base of the token), received and background
+        attention (1 = uniform).
+    """
+
+    table: pd.DataFrame
+    motifs: list[Motif]
+    positions: pd.DataFrame
+
+
+def head_motifs(
+    model: SequenceModel,
+    discovery: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    config: ExplainConfig,
+    *,
+    library: Sequence[Motif] = (),
+    readout: int = 0,
+    seed: int = 0,
+) -> HeadMotifs:
+    """Motif, enrichment and importance of every attention head.
+
+    Parameters
+    ----------
+    discovery, held_out : ndarray, uint8, shapes (N, L) and (M, L)
+        Codes of sequences in which motifs are found, and of others in which they are tested.
+    library : sequence of Motif
+        Motifs to name the discovered ones after; may be empty.
+
+    Returns
+    -------
+    HeadMotifs
+        Columns of the table: layer, head, motif (number within the head), kind
+        ("motif" if enriched at q < 0.05 on held-out sequences, "positional" if
+        position explains most of what it receives, else "diffuse"), n_windows,
+        n_sites, consensus, information_bits, enrichment_log2, p_value (Fisher),
+        q_value (BH over all motifs), matches, ablation_effect (root mean square
+        change of the readout when the head's output is replaced by its mean) with
+        a bootstrap interval, note.
+    """
+    found_in = received_attention(model, discovery)
+    tested_in = received_attention(model, held_out)
+    background = _background(model, discovery, rng.stream(seed, "heads", "shuffle"))
+    ablation = [ablate_head(model, held_out, *head, readout=readout, seed=seed) for head in _heads(model)]
+    rows, ppms = [], []
+    for c, (layer, head) in enumerate(_heads(model)):
+        draw = rng.stream(seed, "heads", layer, head)
+        windows, controls = _windows(discovery, found_in[:, c] - background[c], model.token_bp, config, draw)
+        test, test_controls = _windows(held_out, tested_in[:, c] - background[c], model.token_bp, config, draw)
+        common = {
+            "layer": layer,
+            "head": head,
+            "n_windows": len(windows),
+            **dict(zip(("ablation_effect", "ablation_ci_low", "ablation_ci_high"), ablation[c], strict=True)),
+            "positional_share": _positional_share(found_in[:, c]),
+        }
+        motifs = []
+        if len(windows) >= config.min_windows:
+            motifs = discover(windows, controls, width=config.motif_width_bp, n_motifs=config.motifs_per_head)
+        for number, motif in enumerate(motifs):
+            ppms.append(motif.ppm)
+            enrichment, p = _enrichment(motif.ppm, test, test_controls)
+            rows.append(
+                common
+                | {
+                    "motif": number,
+                    "n_sites": motif.n_sites,
+                    "consensus": "".join(alphabet.LETTERS[i] for i in motif.ppm.argmax(0)),
+                    "information_bits": information(motif.ppm).sum(),
+                    "enrichment_log2": enrichment,
+                    "p_value": p,
+                    "note": "",
+                }
+            )
+        if not motifs:
+            few = len(windows) < config.min_windows
+            note = f"too few windows (n = {len(windows)})" if few else "no motif with at least 10 sites"
+            rows.append(common | {"motif": -1, "n_sites": 0, "consensus": "", "p_value": np.nan, "note": note})
+    table = _finish(pd.DataFrame(rows), ppms, library, config)
+    return HeadMotifs(table, _named(table, ppms), _position_table(found_in, background, model))
+
+
+def _heads(model: SequenceModel) -> list[tuple[int, int]]:
+    return [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+
+
+@torch.inference_mode()
+def received_attention(model: SequenceModel, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Attention that each token receives, mean over queries times the number of tokens: 1 = uniform.
+
+    Returns
+    -------
+    ndarray, float32, shape (N, C, t)
+        C = layer * n_heads + head; NaN at padding. Only these sums are kept, never the patterns of all sequences.
+    """
+    names = [f"layer.{i}.attn.pattern" for i in range(model.n_layers)]
+    device = next(model.parameters()).device
+    parts = []
+    with taps.record(model, names) as store:
+        for batch in batches(codes):
+            tokens = batch.to(device)
+            model.one_strand(tokens)
+            real = (-(-(tokens != alphabet.PAD).sum(1) // model.token_bp))[:, None, None]
+            pattern_BCQK = torch.cat([store[name] for name in names], dim=1)
+            index = torch.arange(pattern_BCQK.shape[-1], device=device)
+            is_query = (index < real)[..., None]
+            sums = (pattern_BCQK * is_query).sum(2)
+            parts.append(torch.where(index < real, sums, torch.nan).float().cpu())
+    return torch.cat(parts).numpy()
+
+
+def _background(model: SequenceModel, codes: NDArray[np.uint8], draw: np.random.Generator) -> NDArray[np.float32]:
+    """Received attention (C, t) expected at each place, from dinucleotide shuffles of the sequences."""
+    shuffled = codes.copy()
+    lengths = (codes != alphabet.PAD).sum(1)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        shuffled[rows, :length] = dinucleotide_shuffle_codes(codes[rows, :length], draw)
+    return np.nanmean(received_attention(model, shuffled), axis=0)
+
+
+def _windows(
+    codes: NDArray[np.uint8],
+    excess: NDArray[np.float32],
+    token_bp: int,
+    config: ExplainConfig,
+    draw: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Most attended window of each of the most attended sequences, and as many random windows elsewhere."""
+    length = (codes != alphabet.PAD).sum(1)
+    usable = np.flatnonzero(length >= config.window_bp)
+    if len(usable) == 0:
+        empty = np.empty((0, config.window_bp), dtype=np.uint8)
+        return empty, empty
+    peak = np.nanargmax(excess[usable], axis=1)
+    height = excess[usable, peak]
+    order = np.argsort(-height, kind="stable")[: config.windows_per_head]
+    rows, peak = usable[order], peak[order]
+    last = length[rows] - config.window_bp
+    start = np.clip(peak * token_bp + token_bp // 2 - config.window_bp // 2, 0, last)
+    # Elsewhere: at least half a window away where the sequence has room for that.
+    shift = draw.integers(
+        config.window_bp // 2, np.maximum(last + 2 - config.window_bp // 2, config.window_bp // 2 + 1)
+    )
+    other = (start + shift) % (last + 1)
+    offset = np.arange(config.window_bp)
+    return codes[rows[:, None], start[:, None] + offset], codes[rows[:, None], other[:, None] + offset]
+
+
+def _enrichment(
+    ppm: NDArray[np.float64], windows: NDArray[np.uint8], controls: NDArray[np.uint8]
+) -> tuple[float, float]:
+    """Log2 odds ratio of windows holding the motif against controls, and Fisher's one-sided p."""
+    pwm = log_odds(ppm)
+    threshold = score_threshold(pwm, _HOLDS_P_VALUE)
+    if len(windows) == 0 or windows.shape[1] < pwm.shape[1]:
+        return float("nan"), float("nan")
+    held, held_control = (int((scan_both_strands(w, pwm).max(1) >= threshold).sum()) for w in (windows, controls))
+    n, m = len(windows), len(controls)
+    odds = (held + 0.5) * (m - held_control + 0.5) / ((n - held + 0.5) * (held_control + 0.5))
+    p = fisher_exact([[held, n - held], [held_control, m - held_control]], alternative="greater").pvalue
+    return float(np.log2(odds)), float(p)
+
+
+@torch.inference_mode()
+def ablate_head(
+    model: SequenceModel, codes: NDArray[np.uint8], layer: int, head: int, *, readout: int = 0, seed: int = 0
+) -> tuple[float, float, float]:
+    """Root mean square change of a readout when a head's output is replaced by its mean, with a 95 % interval.
+
+    The mean is over the tokens of the given sequences; the interval is a bootstrap over sequences.
+    """
+    name = f"layer.{layer}.attn.head_output"
+    device = next(model.parameters()).device
+    tokens = [batch.to(device) for batch in batches(codes)]
+    total, count = torch.zeros(()), 0
+    before = []
+    with taps.record(model, [name]) as store:
+        for batch in tokens:
+            before.append(model.one_strand(batch)[:, readout])
+            output_BQC = store[name][:, head]
+            total = total + output_BQC.sum((0, 1))
+            count += output_BQC.shape[0] * output_BQC.shape[1]
+
+    def ablate(output_BHQC: Tensor) -> Tensor:
+        changed = output_BHQC.clone()
+        changed[:, head] = total / count
+        return changed
+
+    with taps.edit(model, {name: ablate}):
+        after = [model.one_strand(batch)[:, readout] for batch in tokens]
+    squared = (torch.cat(after) - torch.cat(before)).double().square().cpu().numpy()
+    draw = rng.stream(seed, "heads", "ablation", layer, head)
+    weight = draw.multinomial(len(squared), np.full(len(squared), 1 / len(squared)), _BOOTSTRAP) / len(squared)
+    low, high = np.quantile(np.sqrt(weight @ squared), [0.025, 0.975])
+    return float(np.sqrt(squared.mean())), float(low), float(high)
+
+
+def _positional_share(received: NDArray[np.float32]) -> float:
+    """Share of the variance of received attention (N, t) that the place explains."""
+    total = np.nanvar(received)
+    return float(np.nanvar(np.nanmean(received, axis=0)) / total) if total > 0 else 0.0
+
+
+def _finish(
+    table: pd.DataFrame, ppms: list[NDArray[np.float64]], library: Sequence[Motif], config: ExplainConfig
+) -> pd.DataFrame:
+    """Table with q-values, kinds and matches."""
+    tested = table["p_value"].notna()
+    table["q_value"] = np.nan
+    if tested.any():
+        table.loc[tested, "q_value"] = false_discovery_control(table.loc[tested, "p_value"])
+    enriched = table["q_value"] < 0.05
+    positional = table["positional_share"] > _POSITIONAL
+    table["kind"] = np.where(positional, "positional", np.where(enriched, "motif", "diffuse"))
+    table["matches"] = ""
+    has_motif = table.index[table["motif"] >= 0]
+    names = name_motifs(ppms, library, q_value=config.match_q_value)
+    table.loc[has_motif, "matches"] = ["; ".join(map(str, found)) for found in names]
+    table["logo"] = ""
+    table.loc[has_motif, "logo"] = [f"logos/{name}.svg" for name in _identifiers(table.loc[has_motif])]
+    columns = (
+        "layer", "head", "motif", "kind", "n_windows", "n_sites", "consensus", "information_bits", "enrichment_log2",
+        "p_value", "q_value", "matches", "ablation_effect", "ablation_ci_low", "ablation_ci_high", "positional_share",
+        "logo", "note",
+    )  # fmt: skip
+    return table.reindex(columns=list(columns))
+
+
+def _identifiers(rows: pd.DataFrame) -> list[str]:
+    return [f"layer{r.layer}_head{r.head}_motif{r.motif}" for r in rows.itertuples()]
+
+
+def _named(table: pd.DataFrame, ppms: list[NDArray[np.float64]]) -> list[Motif]:
+    rows = table[table["motif"] >= 0]
+    return [
+        Motif(consensus, name, ppm)
+        for consensus, name, ppm in zip(rows["consensus"], _identifiers(rows), ppms, strict=True)
+    ]
+
+
+def _position_table(
+    received: NDArray[np.float32], background: NDArray[np.float32], model: SequenceModel
+) -> pd.DataFrame:
+    mean = np.nanmean(received, axis=0)
+    tables = [
+        pd.DataFrame(
+            {
+                "layer": layer,
+                "head": head,
+                "position": np.arange(mean.shape[1]) * model.token_bp,
+                "received": mean[c],
+                "background": background[c],
+            }
+        )
+        for c, (layer, head) in enumerate(_heads(model))
+    ]
+    return pd.concat(tables, ignore_index=True)

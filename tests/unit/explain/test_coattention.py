@@ -1,0 +1,127 @@
+"""Co-attention on attention whose answer is planted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bioattn.config import ModelConfig, StemConfig
+from bioattn.data import alphabet
+from bioattn.errors import DataError
+from bioattn.explain.coattention import (
+    candidate_table,
+    coattention,
+    load_coattention,
+    pair_attention,
+    save_coattention,
+)
+from bioattn.explain.hits import pair_instances
+from bioattn.models import build_model
+from bioattn.nn import taps
+
+M, HEADS, TOKEN_BP = 5, 3, 10
+
+
+def made_up(seed: int, *, boost: tuple[int, int, int] | None, n: int = 400):
+    """Hits at random places, and attention that is random but for how attentive and how attended a motif is.
+
+    `boost` = (head, query motif, key motif) multiplies that attention by eight.
+    """
+    draw = np.random.default_rng(seed)
+    present = draw.random((n, M)) < 0.6
+    sequence, motif = np.nonzero(present)
+    start = draw.permuted(np.tile(np.arange(M) * 29, (n, 1)), axis=1)[sequence, motif]
+    hits = pd.DataFrame({"sequence": sequence, "motif": motif, "start": start, "end": start + 9})
+    hits = hits.sort_values(["sequence", "start"], ignore_index=True)
+    instances = pair_instances(hits, margin_bp=5, token_bp=1)
+    a, b = instances["motif_a"].to_numpy(), instances["motif_b"].to_numpy()
+    log_query, log_key = draw.normal(0, 1, (HEADS, M)), draw.normal(0, 1, (HEADS, M))
+    attention = np.empty((len(instances), HEADS, 2))
+    for h in range(HEADS):
+        attention[:, h, 0] = log_query[h, a] + log_key[h, b]
+        attention[:, h, 1] = log_query[h, b] + log_key[h, a]
+    attention = np.exp(attention - 4 + draw.normal(0, 0.5, attention.shape))
+    if boost:
+        head, query, key = boost
+        direction = 0 if query < key else 1
+        rows = (a == min(query, key)) & (b == max(query, key))
+        attention[rows, head, direction] *= 8
+    return attention, hits, instances
+
+
+def measure(attention, hits, instances, seed: int = 0):
+    return coattention(
+        attention, hits, instances,
+        n_motifs=M, n_heads=HEADS, n_tokens=15, token_bp=TOKEN_BP, permutations=99, seed=seed,
+    )  # fmt: skip
+
+
+def test_planted_pair_is_the_only_candidate_and_its_head_and_direction_are_found():
+    """An eightfold attention of motif 3 to motif 1 in head 2 is found; attentive motifs alone are no candidates."""
+    result = measure(*made_up(0, boost=(2, 3, 1)))
+    table = candidate_table([result], floor_bits=1.0, q_value=0.05)
+    assert table.loc[table["candidate"], ["motif_a", "motif_b"]].to_numpy().tolist() == [[1, 3]]
+    effect = result.effect
+    assert np.unravel_index(np.nanargmax(effect), effect.shape) == (2, 3, 1)
+    # Double centring spreads part of the three bits over the rest of the row and the column.
+    assert 1.5 < effect[2, 3, 1] <= 3.2
+
+
+def test_without_a_planted_pair_p_values_are_uniform():
+    """Over many sets without a pair effect, a tenth of the p-values is below one tenth, within sampling error."""
+    p = np.concatenate(
+        [
+            candidate_table([measure(*made_up(seed, boost=None, n=120))], floor_bits=0, q_value=0.05)["attention_p"]
+            for seed in range(1, 31)
+        ]
+    )
+    error = 4 * np.sqrt(0.1 * 0.9 / 30)  # pairs of one set share motifs: count sets, not pairs
+    assert abs((p < 0.1).mean() - 0.1) < error
+
+
+def test_replicates_are_averaged_under_the_null_too():
+    """The mean of two replicates is compared with the mean of their nulls."""
+    first, second = (measure(*made_up(0, boost=boost)) for boost in ((2, 3, 1), None))
+    both = candidate_table([first, second], floor_bits=0.0, q_value=0.05).set_index(["motif_a", "motif_b"])
+    expected = (first.strongest[1, 3] + second.strongest[1, 3]) / 2
+    assert both.loc[(1, 3), "attention_effect_bits"] == pytest.approx(expected)
+
+
+def test_pair_attention_is_the_largest_entry_between_the_footprints():
+    """Gathered values equal a loop over the recorded pattern, in both directions and for every head."""
+    config = ModelConfig(
+        stem=StemConfig(n_filters=4, width=5, pool=4), d_model=12, n_layers=2, n_heads=3, d_feedforward=8, dropout=0.0
+    )
+    model = build_model(config, n_readouts=1, seed=1).eval()
+    codes = np.random.default_rng(0).integers(0, 4, (7, 53)).astype(np.uint8)
+    codes[3, 44:] = alphabet.PAD
+    hits = pd.DataFrame(
+        {"sequence": [0, 0, 3, 3, 6, 6, 6], "motif": [0, 1, 0, 2, 0, 1, 2], "start": [1, 30, 3, 25, 0, 20, 40]}
+    )
+    hits["end"] = hits["start"] + [9, 6, 9, 11, 9, 6, 11]
+    instances = pair_instances(hits, margin_bp=2, token_bp=1)
+    got = pair_attention(model, codes, hits, instances)
+    names = ["layer.0.attn.pattern", "layer.1.attn.pattern"]
+    with taps.record(model, names) as store, torch.inference_mode():
+        model(torch.from_numpy(codes.astype(int)))
+    pattern = torch.cat([store[n] for n in names], dim=1)
+    assert len(instances) == 5
+    for p, row in enumerate(instances.itertuples()):
+        spans = [range(hits.start[h] // 4, (hits.end[h] - 1) // 4 + 1) for h in (row.hit_a, row.hit_b)]
+        for c in range(6):
+            for d, (q, k) in enumerate([(0, 1), (1, 0)]):
+                entries = [float(pattern[row.sequence, c, i, j]) for i in spans[q] for j in spans[k]]
+                assert got[p, c, d] == pytest.approx(max(entries), rel=1e-6)
+
+
+def test_result_survives_the_disk_and_half_a_file_is_refused(tmp_path):
+    """What is loaded equals what was saved; a cut file is named."""
+    result = measure(*made_up(0, boost=None, n=50))
+    path = tmp_path / "coattention.npz"
+    save_coattention(path, result, {"seed": 3})
+    again, record = load_coattention(path)
+    assert record == {"seed": 3} and again.n_heads == HEADS
+    np.testing.assert_array_equal(again.effect, result.effect)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match="coattention.npz: not a whole co-attention file"):
+        load_coattention(path)
