@@ -1,0 +1,120 @@
+"""What the data say without a model: co-occurrence of two motifs, and their statistical interaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from numpy.typing import NDArray
+from statsmodels.stats.contingency_tables import StratifiedTable
+
+from bioattn.causal.nulls import benjamini_hochberg
+from bioattn.data import alphabet
+
+#: GC strata within which co-occurrence is measured, so that shared composition is no co-occurrence.
+_GC_STRATA = 10
+
+
+def gc_content(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Share (N,) of G and C among the known bases of codes (N, L)."""
+    known = codes < alphabet.N_LETTERS
+    return ((codes == 1) | (codes == 2)).sum(1) / np.maximum(known.sum(1), 1)
+
+
+def cooccurrence(presence: NDArray[np.bool_], gc: NDArray[np.float64]) -> pd.DataFrame:
+    """Log odds ratio of the presence of each pair of motifs, pooled over GC deciles.
+
+    The readout is not adjusted for: it is a common effect of interacting motifs,
+    and conditioning on it would make independent motifs look associated.
+
+    Parameters
+    ----------
+    presence : ndarray, bool, shape (N, M)
+    gc : ndarray, shape (N,)
+
+    Returns
+    -------
+    DataFrame
+        motif_a, motif_b (indices, a < b), cooccurrence_logodds, _ci_low, _ci_high, _p, _q.
+        NaN where a motif is in all or no sequences.
+
+    Source: Mantel & Haenszel 1959; variance of Robins, Breslow & Greenland 1986.
+    """
+    ranks = pd.Series(gc).rank(method="first")
+    stratum = pd.qcut(ranks, min(_GC_STRATA, max(1, len(gc) // 50)), labels=False).to_numpy()
+    rows = []
+    for a in range(presence.shape[1]):
+        for b in range(a + 1, presence.shape[1]):
+            rows.append({"motif_a": a, "motif_b": b} | _log_odds(presence[:, a], presence[:, b], stratum))
+    table = pd.DataFrame(rows)
+    table["cooccurrence_q"] = benjamini_hochberg(table["cooccurrence_p"])
+    return table
+
+
+def _log_odds(a: NDArray[np.bool_], b: NDArray[np.bool_], stratum: NDArray[np.intp]) -> dict[str, float]:
+    names = ("cooccurrence_logodds", "cooccurrence_ci_low", "cooccurrence_ci_high", "cooccurrence_p")
+    if not (0 < a.sum() < len(a) and 0 < b.sum() < len(b)):
+        return dict.fromkeys(names, np.nan)
+    cell = 4 * stratum + 2 * (1 - a.astype(int)) + (1 - b.astype(int))
+    tables = np.bincount(cell, minlength=4 * (stratum.max() + 1)).reshape(-1, 2, 2) + 0.5  # no empty cells
+    pooled = StratifiedTable(tables.transpose(1, 2, 0))
+    low, high = pooled.logodds_pooled_confint()
+    return dict(zip(names, map(float, (pooled.logodds_pooled, low, high, pooled.test_null_odds().pvalue)), strict=True))
+
+
+def site_interaction(
+    codes: NDArray[np.uint8], spans: Sequence[tuple[int, int]], target: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Interaction of fixed sites in the measured values of a randomised library of one length.
+
+    Ordinary least squares of the target on every base (additive one-hot) and, one
+    pair at a time, on the product of the two sites' damage. Damage is the share
+    of letters that differ from the library's consensus. Because the mutations are
+    random, the coefficient is evidence about the world, not about the model: its
+    sign is that of the epistasis of knocking out both sites.
+
+    Parameters
+    ----------
+    codes : ndarray, uint8, shape (N, L)
+    spans : sequence of (start, end)
+        Sites, 0-based half-open.
+    target : ndarray, shape (N,)
+
+    Returns
+    -------
+    DataFrame
+        motif_a, motif_b, interventional_effect (per unit of damage squared),
+        _ci_low, _ci_high (heteroscedasticity-consistent), interventional_p, interventional_q.
+    """
+    consensus = np.array([np.bincount(column, minlength=6)[:4].argmax() for column in codes.T])
+    differs = codes != consensus
+    additive = alphabet.one_hot(codes).transpose(0, 2, 1)
+    # The consensus letter of each position is the reference level.
+    kept = additive[:, np.arange(4) != consensus[:, None]]
+    base = np.concatenate([np.ones((len(codes), 1)), kept[:, kept.std(0) > 0]], axis=1)
+    damage = [differs[:, start:end].mean(1) for start, end in spans]
+    rows: list[dict[str, Any]] = []
+    # Frisch-Waugh-Lovell: target and each product, freed of the additive part once, then a regression on one column.
+    q, _ = np.linalg.qr(base)
+    target_left = target - q @ (q.T @ target)
+    for a in range(len(spans)):
+        for b in range(a + 1, len(spans)):
+            product = damage[a] * damage[b]
+            product = product - q @ (q.T @ product)
+            fit = sm.OLS(target_left, product[:, None]).fit(cov_type="HC1")
+            low, high = fit.conf_int()[0]
+            effect, p = float(fit.params[0]), float(fit.pvalues[0])
+            rows.append(
+                {
+                    "motif_a": a,
+                    "motif_b": b,
+                    "interventional_effect": effect,
+                    "interventional_ci_low": float(low),
+                    "interventional_ci_high": float(high),
+                    "interventional_p": p,
+                }
+            )
+    table = pd.DataFrame(rows)
+    table["interventional_q"] = benjamini_hochberg(table["interventional_p"])
+    return table

@@ -1,0 +1,94 @@
+"""Cutting attention edges between two places of a sequence, in every layer and head.
+
+Source: Geva et al. 2023, attention knock-out.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bioattn.explain.coattention import footprint_tokens
+from bioattn.models import SequenceModel
+from bioattn.nn import taps
+
+#: Tokens on either side of a footprint that are cut with it: a site may straddle a token border.
+DILATION = 1
+
+
+@contextmanager
+def cut_edges(model: SequenceModel, edges_BQK: Tensor) -> Iterator[None]:
+    """While open, no query reads the keys marked True in `edges_BQK`, bool, in any layer or head.
+
+    The remaining attention of a query is renormalised. The model is not changed.
+    """
+
+    def cut(scores_BHQK: Tensor) -> Tensor:
+        return scores_BHQK.masked_fill(edges_BQK[:, None], -math.inf)
+
+    with taps.edit(model, {f"layer.{i}.attn.scores": cut for i in range(model.n_layers)}):
+        yield
+
+
+def edges_between(
+    start_a: NDArray, end_a: NDArray, start_b: NDArray, end_b: NDArray, *, n_tokens: int, token_bp: int
+) -> NDArray[np.bool_]:
+    """Edges between two footprints in both directions, bool (N, Q, K).
+
+    Footprints are base intervals [start, end), shape (N,), widened by `DILATION`
+    tokens. A token's edge to itself is never cut.
+    """
+    in_a = _marks(start_a, end_a, n_tokens, token_bp)
+    in_b = _marks(start_b, end_b, n_tokens, token_bp)
+    edges = (in_a[:, :, None] & in_b[:, None, :]) | (in_b[:, :, None] & in_a[:, None, :])
+    return edges & ~np.eye(n_tokens, dtype=bool)
+
+
+def matched_shift(
+    start_a: NDArray,
+    end_a: NDArray,
+    start_b: NDArray,
+    end_b: NDArray,
+    *,
+    length: NDArray,
+    token_bp: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Random shift (N,), in bp, that moves both footprints to a place of their own at the same distance.
+
+    A shift is a multiple of `token_bp` that keeps both inside the sequence and
+    moves each off its old dilated tokens; NaN where there is none. The edge
+    between the moved footprints is the control for the edge between the real ones.
+    """
+    lowest, highest = np.minimum(start_a, start_b), np.maximum(end_a, end_b)
+    widest = np.maximum(end_a - start_a, end_b - start_b)
+    least = widest // token_bp + 2 * DILATION + 1
+    result = np.full(len(lowest), np.nan)
+    for i in range(len(lowest)):
+        low, high = -(int(lowest[i]) // token_bp), int(length[i] - highest[i]) // token_bp
+        shifts = np.array([s for s in range(low, high + 1) if abs(s) >= least[i]])
+        if len(shifts):
+            result[i] = rng.choice(shifts) * token_bp
+    return result
+
+
+def _marks(start: NDArray, end: NDArray, n_tokens: int, token_bp: int) -> NDArray[np.bool_]:
+    """Tokens (N, t) of a footprint, dilated."""
+    first, last = footprint_tokens(start, end, token_bp)
+    token = np.arange(n_tokens)
+    return (token >= first[:, None] - DILATION) & (token <= last[:, None] + DILATION)
+
+
+def strand_interval(span: NDArray, length: NDArray, *, reverse: bool) -> tuple[NDArray, NDArray]:
+    """Starts and ends of base intervals (2, N) as they lie on the given or the reverse-complement strand."""
+    return (length - span[1], length - span[0]) if reverse else (span[0], span[1])
+
+
+def tail_with_cut(model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: NDArray[np.bool_]) -> Tensor:
+    """Readouts (B, T) of stem tokens with edges (B, Q, K) cut."""
+    with cut_edges(model, torch.from_numpy(edges).to(hidden.device)):
+        return model.tail(hidden, keep)

@@ -1,0 +1,139 @@
+"""Interaction of two sites in the model: a double difference of knock-outs, over replicates.
+
+    epistasis = f(both) - f(a only) - f(b only) + f(neither)
+
+on the model's pre-link scale. Replicates are independently trained models, each
+on its own resample of the data: they carry the uncertainty of the effect.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bioattn import rng
+from bioattn.causal.nulls import benjamini_hochberg, crossed_bootstrap, minimum_effect_p, sign_flip_p
+
+#: Bootstrap draws of every confidence interval.
+_BOOTSTRAP = 1000
+
+
+def instance_effects(cells: pd.DataFrame) -> pd.DataFrame:
+    """Effects of each instance, averaged over draws.
+
+    Returns
+    -------
+    DataFrame
+        instance, motif_a, motif_b, epistasis, epistasis_cut (edge cut in all
+        four cells), control (epistasis of a with the control locus), main_a and
+        main_b (effect of a site when the other is knocked out), edge (effect of
+        cutting the edge in the intact sequence), edge_moved (of the moved edge),
+        neither (readout with both sites knocked out).
+    """
+    effects = cells[["instance", "motif_a", "motif_b"]].assign(
+        epistasis=_double_difference(cells, ""),
+        epistasis_cut=_double_difference(cells, "_cut"),
+        control=cells["y11"] - cells["y1c"] - cells["y01"] + cells["y0c"],
+        main_a=cells["y10"] - cells["y00"],
+        main_b=cells["y01"] - cells["y00"],
+        neither=cells["y00"],
+        edge=cells["y11"] - cells["y11_cut"],
+        edge_moved=cells["y11"] - cells["y11_moved"],
+    )
+    return effects.groupby(["motif_a", "motif_b", "instance"], as_index=False).mean()
+
+
+def _double_difference(cells: pd.DataFrame, suffix: str) -> pd.Series:
+    y11, y10, y01, y00 = (cells[name + suffix] for name in ("y11", "y10", "y01", "y00"))
+    return y11 - y10 - y01 + y00
+
+
+def minimum_effect(replicates: Sequence[pd.DataFrame], *, controls: Sequence[bool] = ()) -> float:
+    """Smallest epistasis that counts: the larger of a tenth of the median main effect and the decoys' q95.
+
+    Decoys are pairs with a control motif (a spacer that holds nothing) where the
+    run names some, else the epistasis of motifs with random control loci.
+
+    Parameters
+    ----------
+    controls : sequence of bool
+        Which motif indices are controls.
+    """
+    pooled = pd.concat(replicates).groupby(["motif_a", "motif_b"], as_index=False).mean()
+    control_motifs = np.flatnonzero(controls)
+    is_decoy = (pooled["motif_a"].isin(control_motifs) | pooled["motif_b"].isin(control_motifs)).to_numpy()
+    decoys = pooled.loc[is_decoy, "epistasis"] if is_decoy.any() else pooled["control"]
+    mains = pooled.loc[~is_decoy, ["main_a", "main_b"]].abs().to_numpy()
+    return float(max(0.1 * np.median(mains) if mains.size else 0.0, np.quantile(decoys.abs(), 0.95)))
+
+
+def pair_statistics(
+    replicates: Sequence[pd.DataFrame], *, minimum: float, permutations: int, seed: int
+) -> pd.DataFrame:
+    """Effects and tests of every pair over replicates.
+
+    Parameters
+    ----------
+    replicates : sequence of DataFrame
+        `instance_effects` of each trained model, on the same instances.
+    minimum : float
+        Smallest epistasis that counts, on the pre-link scale.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair: n_instances, the mean effects, epistasis_ci_low and
+        _high (bootstrap over replicates and instances), epistasis_p (minimum-effect
+        test over replicates) and epistasis_q, permutation_p (against the control
+        locus), edge_knockout_p and _q (against the moved edge), mediated_fraction,
+        seeds_supporting, and the mean readout of the four cells.
+    """
+    rows = []
+    grouped = [dict(list(r.groupby(["motif_a", "motif_b"]))) for r in replicates]
+    for pair in sorted(grouped[0]):
+        tables = [g[pair].set_index("instance") for g in grouped]
+        effect = {name: np.stack([t[name].to_numpy() for t in tables]) for name in _EFFECTS}
+        draw = rng.stream(seed, "nulls", "pairs", *pair)
+        rows.append({"motif_a": pair[0], "motif_b": pair[1]} | _one_pair(effect, minimum, permutations, draw))
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["epistasis_q"] = benjamini_hochberg(table["epistasis_p"])
+        table["edge_knockout_q"] = benjamini_hochberg(table["edge_knockout_p"])
+    return table
+
+
+_EFFECTS = ("epistasis", "epistasis_cut", "control", "main_a", "main_b", "neither", "edge", "edge_moved")
+
+
+def _one_pair(
+    effect: dict[str, NDArray[np.float64]], minimum: float, permutations: int, draw: np.random.Generator
+) -> dict[str, Any]:
+    """Statistics of one pair from effects (R, I)."""
+    by_replicate = effect["epistasis"].mean(1)
+    mean = float(by_replicate.mean())
+    low, high = crossed_bootstrap(effect["epistasis"], draws=_BOOTSTRAP, rng=draw)
+    beyond_control = np.sign(mean) * (effect["epistasis"] - effect["control"]).mean(0)
+    beyond_moved = (np.abs(effect["edge"]) - np.abs(effect["edge_moved"])).mean(0)
+    supporting = int(((np.sign(by_replicate) == np.sign(mean)) & (np.abs(by_replicate) > minimum)).sum())
+    mediated = 1 - effect["epistasis_cut"].mean() / mean if abs(mean) > minimum else np.nan
+    return {
+        "n_instances": effect["epistasis"].shape[1],
+        "main_a": effect["main_a"].mean(),
+        "main_b": effect["main_b"].mean(),
+        "epistasis_effect": mean,
+        "epistasis_ci_low": low,
+        "epistasis_ci_high": high,
+        "epistasis_p": minimum_effect_p(by_replicate, minimum),
+        "permutation_p": sign_flip_p(beyond_control, permutations=permutations, rng=draw),
+        "control_epistasis": effect["control"].mean(),
+        "edge_knockout_effect": effect["edge"].mean(),
+        "edge_knockout_p": sign_flip_p(beyond_moved, permutations=permutations, rng=draw),
+        "mediated_fraction": mediated,
+        "seeds_supporting": supporting,
+        "cell_neither": effect["neither"].mean(),
+        "cell_a": (effect["neither"] + effect["main_a"]).mean(),
+        "cell_b": (effect["neither"] + effect["main_b"]).mean(),
+        "cell_both": (effect["neither"] + effect["main_a"] + effect["main_b"] + effect["epistasis"]).mean(),
+    }

@@ -1,0 +1,59 @@
+"""Null distributions and multiple testing."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+
+def sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.random.Generator) -> float:
+    """One-sided permutation p-value, with +1, of paired differences (N,) having a mean above zero.
+
+    Under the null a difference is as likely to have either sign. NaNs are left
+    out; NaN if nothing is left.
+    """
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return float("nan")
+    signs = rng.integers(0, 2, (permutations, len(values))) * 2 - 1
+    tolerance = 1e-12 * np.abs(values).sum()  # the same sum in another order is no smaller sum
+    return float((1 + (signs @ values >= values.sum() - tolerance).sum()) / (1 + permutations))
+
+
+def minimum_effect_p(replicates: NDArray[np.float64], minimum: float) -> float:
+    """P-value of |effect| <= `minimum` against |effect| > `minimum`, from independent replicates (R,).
+
+    One-sided t-test at the border on the side of the observed mean, with R - 1
+    degrees of freedom. NaN with fewer than two replicates.
+    """
+    n = len(replicates)
+    if n < 2 or not np.isfinite(replicates).all():
+        return float("nan")
+    excess = abs(replicates.mean()) - minimum
+    error = replicates.std(ddof=1) / np.sqrt(n)
+    if error == 0:
+        return 0.0 if excess > 0 else 1.0
+    return float(stats.t.sf(excess / error, n - 1))
+
+
+def crossed_bootstrap(
+    values: NDArray[np.float64], *, draws: int, rng: np.random.Generator, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` (R, I), resampling replicates and instances independently."""
+    n_replicates, n_instances = values.shape
+    if n_instances == 0 or not np.isfinite(values).all():
+        return float("nan"), float("nan")
+    row = rng.multinomial(n_replicates, np.full(n_replicates, 1 / n_replicates), draws) / n_replicates
+    column = rng.multinomial(n_instances, np.full(n_instances, 1 / n_instances), draws) / n_instances
+    means = np.einsum("br,ri,bi->b", row, values, column, optimize=True)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
+    """BH-adjusted p-values; NaN stays NaN and counts as no test."""
+    p = np.asarray(p_values, dtype=np.float64)
+    q = np.full(p.shape, np.nan)
+    tested = np.isfinite(p)
+    if tested.any():
+        q[tested] = stats.false_discovery_control(p[tested])
+    return q
