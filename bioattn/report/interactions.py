@@ -1,0 +1,315 @@
+"""Section about motif pairs: verdicts, table, network, attention against effect, and the truth if it is known."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bioattn.config import RunConfig
+from bioattn.plot.interactions import attention_epistasis, four_cells
+from bioattn.plot.network import interaction_network
+from bioattn.plot.style import TELLING, VERDICTS
+from bioattn.report.blocks import (
+    Block,
+    Box,
+    Card,
+    Cards,
+    Cell,
+    Column,
+    Fact,
+    Heading,
+    Notice,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    Text,
+    Tile,
+    picture,
+    tsv_uri,
+    verdict_slug,
+)  # fmt: skip
+from bioattn.report.files import ResultFiles
+from bioattn.report.numbers import count, interval, listing, number, p_value, percent, with_interval
+from bioattn.report.tables import definitions, is_numeric, plain_table, readable, records, value_cell
+from bioattn.report.words import VERDICT_BOX, VERDICT_MEANING
+
+INTERACTIONS = "interactions/table/interactions.tsv"
+_COLUMNS = "interactions/table/columns.tsv"
+_NEEDED = ["motif_a", "motif_b", "verdict", "epistasis_effect", "attention_effect_bits"]
+#: Rows in the page; browsers sort this many at once without a pause.
+_MOST_ROWS = 1500
+#: A larger table is not carried inside the page.
+_MOST_DOWNLOAD_ROWS = 20_000
+_MOST_CARDS = 6
+_COMPACT = [
+    "motif_a", "motif_b", "verdict", "epistasis_effect", "epistasis_q", "attention_effect_bits", "cooccurrence_logodds",
+    "mediated_fraction", "seeds_supporting", "evidence_level",
+]  # fmt: skip
+#: Columns shown under their effect, as an interval, when the table is compact.
+_INTERVALS = {
+    "epistasis_effect": ("epistasis_ci_low", "epistasis_ci_high"),
+    "cooccurrence_logodds": ("cooccurrence_ci_low", "cooccurrence_ci_high"),
+    "interventional_effect": ("interventional_ci_low", "interventional_ci_high"),
+}
+_CELLS = ["cell_neither", "cell_a", "cell_b", "cell_both"]
+
+
+def read_interactions(files: ResultFiles, run: RunConfig) -> pd.DataFrame | Notice:
+    """The table of pairs, or why there is none."""
+    if not run.motifs.any:
+        return Notice("This run names neither motifs nor sites (settings: motifs), so there are no pairs to test.")
+    return files.table(INTERACTIONS, _NEEDED, needed_for="verdict on motif pairs")
+
+
+def verdict_tiles(pairs: pd.DataFrame) -> list[Tile]:
+    """One tile per verdict, in order of how much it claims."""
+    counts = pairs["verdict"].value_counts()
+    return [
+        Tile(f"{int(counts.get(verdict, 0)):,}", verdict, verdict=verdict_slug(verdict))
+        for verdict in VERDICTS
+        if verdict in TELLING or counts.get(verdict, 0)
+    ]
+
+
+def interactions_section(files: ResultFiles, run: RunConfig) -> Section:
+    """Everything about pairs, from what verdicts mean to the full table."""
+    pairs = read_interactions(files, run)
+    blocks: list[Block] = [Box("What the verdicts mean", VERDICT_BOX, list(VERDICT_MEANING.items()))]
+    if isinstance(pairs, Notice):
+        return Section("interactions", "Interactions of motifs", [*blocks, pairs])
+    blocks.append(Text(_summary(pairs)))
+    blocks += _cards(pairs)
+    blocks.append(Pictures(_pictures(pairs, run)))
+    dictionary = files.table(_COLUMNS, ["column", "definition"], needed_for="definition of the columns")
+    if isinstance(dictionary, Notice):
+        blocks.append(dictionary)
+    blocks.append(pair_table(pairs, None if isinstance(dictionary, Notice) else dictionary, files.run))
+    return Section("interactions", "Interactions of motifs", blocks)
+
+
+def _summary(pairs: pd.DataFrame) -> str:
+    text = f"{count(len(pairs), 'pair')} of motifs"
+    if {"tested", "candidate"} <= set(pairs):
+        tested, candidate = _true(pairs["tested"]), _true(pairs["candidate"])
+        text += (
+            f": {int(candidate.sum()):,} pointed to by attention; {int(tested.sum()):,} tested by intervention, of "
+            f"which {int((tested & ~candidate).sum()):,} are controls that attention did not point to"
+        )
+    if "minimum_effect" in pairs and pairs["minimum_effect"].notna().any():
+        text += f". An epistasis below {number(pairs['minimum_effect'].dropna().iloc[0])} does not count"
+    return f"{text}."
+
+
+def _true(values: pd.Series) -> pd.Series:
+    return values.astype(str).str.lower().isin(["true", "1", "1.0"])
+
+
+# ------------------------------------------------------------------------- cards
+
+
+def _cards(pairs: pd.DataFrame) -> list[Block]:
+    telling = pairs[pairs["verdict"].isin(TELLING)].copy()
+    if telling.empty:
+        return [Text("No pair showed anything beyond chance that would deserve a card.")]
+    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
+    telling = telling.assign(_order=telling["verdict"].map(order), _size=telling["epistasis_effect"].abs())
+    top = telling.sort_values(["_order", "_size"], ascending=[True, False], kind="stable").head(_MOST_CARDS)
+    cards = [_pair_card(row) for row in records(top)]
+    return [Heading("The pairs that stand out"), Cards("", cards)]
+
+
+def _pair_card(row: dict[str, Any]) -> Card:
+    effect = with_interval(row["epistasis_effect"], row.get("epistasis_ci_low"), row.get("epistasis_ci_high"))
+    facts = [Fact("epistasis", effect)]
+    facts += [Fact("logic", str(row["logic"]))] if _known(row.get("logic")) else []
+    facts.append(Fact("attention", f"{number(row['attention_effect_bits'])} bits"))
+    if _known(row.get("mediated_fraction")):
+        facts.append(Fact("through attention", percent(row["mediated_fraction"])))
+    if _known(row.get("cooccurrence_logodds")):
+        facts.append(Fact("co-occurrence", f"{number(row['cooccurrence_logodds'])} (log odds)"))
+    if _known(row.get("seeds_supporting")) and _known(row.get("n_replicates")):
+        facts.append(Fact("replicates", f"{number(row['seeds_supporting'])} of {number(row['n_replicates'])}"))
+    text = str(row["sentence"]) if _known(row.get("sentence")) else VERDICT_MEANING.get(str(row["verdict"]), "")
+    return Card(
+        f"{row['motif_a']} + {row['motif_b']}", text=text, chip=str(row["verdict"]),
+        verdict=verdict_slug(row["verdict"]), picture=_cells_picture(row), facts=facts,
+    )  # fmt: skip
+
+
+def _cells_picture(row: dict[str, Any]) -> Picture | None:
+    if not all(_known(row.get(name)) for name in _CELLS):
+        return None
+    means = np.array([float(row[name]) for name in _CELLS])
+    values = ", ".join(f"{name} {number(v)}" for name, v in zip(("neither", "A", "B", "both"), means, strict=True))
+    return picture(four_cells(means), alt=f"Bars: mean readout with {values}")
+
+
+def _known(value: object) -> bool:
+    return value is not None and value == value and value != ""
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def _pictures(pairs: pd.DataFrame, run: RunConfig) -> list[Picture]:
+    strong = pairs[pairs["verdict"].isin(TELLING)]
+    names = listing([f"{row['motif_a']}-{row['motif_b']} ({row['verdict']})" for row in records(strong.head(8))])
+    minimum = pairs["minimum_effect"].dropna().iloc[0] if _has(pairs, "minimum_effect") else None
+    return [
+        picture(
+            interaction_network(pairs),
+            alt=f"Network of tested motif pairs. {names or 'No pair stands out'}",
+            caption="Tested pairs. Colour and line: verdict; width: size of the epistasis.",
+        ),
+        picture(
+            attention_epistasis(pairs, floor=run.interactions.attention_floor_bits, minimum=minimum),
+            alt="Scatter plot: attention effect in bits against epistasis, coloured by verdict",
+            caption=(
+                "What attention says (right of the dashed line: a candidate) against what interventions say (outside "
+                "the grey band: an effect that counts)."
+            ),
+        ),
+    ]
+
+
+def _has(pairs: pd.DataFrame, column: str) -> bool:
+    return column in pairs and bool(pairs[column].notna().any())
+
+
+# ------------------------------------------------------------------------- table
+
+
+def pair_table(pairs: pd.DataFrame, dictionary: pd.DataFrame | None, run: str) -> Table:
+    """The sortable, filterable table: compact columns first, all columns behind a switch."""
+    tips = definitions(dictionary)
+    compact = [name for name in _COMPACT if name in pairs]
+    others = [str(name) for name in pairs if name not in compact]
+    columns = [
+        Column(name, readable(name), tips.get(name, ""), is_numeric(pairs[name]), compact=name in compact)
+        for name in [*compact, *others]
+    ]
+    shown = pairs.head(_MOST_ROWS)
+    rows = [[_pair_cell(column.key, row) for column in columns] for row in records(shown)]
+    note = (
+        "" if len(shown) == len(pairs) else f"First {len(shown):,} of {len(pairs):,} pairs; {INTERACTIONS} holds all. "
+    )
+    carried = pairs.head(_MOST_DOWNLOAD_ROWS)
+    return Table(
+        "pairs",
+        "All pairs, largest effects first",
+        columns,
+        rows,
+        sortable=True,
+        tools=True,
+        verdicts=[verdict for verdict in VERDICTS if (shown["verdict"] == verdict).any()],
+        note=note + "Point at a column name for its definition.",
+        download=tsv_uri(carried),
+        download_name=f"{re.sub(r'[^A-Za-z0-9_-]', '_', run)}.interactions.tsv",
+    )
+
+
+def _pair_cell(column: str, row: dict[str, Any]) -> Cell:
+    if column == "verdict":
+        order = list(VERDICTS).index(row["verdict"]) if row["verdict"] in VERDICTS else len(VERDICTS)
+        full = str(row["verdict"])
+        short = VERDICTS[full].short if full in VERDICTS else full
+        return Cell(short, sort=str(order), verdict=verdict_slug(full), full=full)
+    cell = value_cell(column, row[column])
+    if column in _INTERVALS:
+        low, high = _INTERVALS[column]
+        return Cell(cell.text, below=interval(row.get(low), row.get(high)), sort=cell.sort)
+    if column == "attention_effect_bits" and _known(row.get("attention_q")):
+        return Cell(cell.text, below=f"q = {p_value(row['attention_q'])}", sort=cell.sort)
+    if column == "seeds_supporting" and _known(row.get("n_replicates")):
+        return Cell(f"{cell.text} of {number(row['n_replicates'])}", sort=cell.sort)
+    return cell
+
+
+# ------------------------------------------------------------------------- truth
+
+
+def truth_section(files: ResultFiles, run: RunConfig) -> Section | None:
+    """Simulated runs: what was planted next to what was found; None for real data."""
+    if not (files.root / "input/truth_pairs.tsv").exists():
+        return None
+    truth = files.table(
+        "input/truth_pairs.tsv", ["motif_a", "motif_b", "class", "interaction"], needed_for="comparison with the truth"
+    )
+    pairs = read_interactions(files, run)
+    broken: list[Block] = [part for part in (truth, pairs) if isinstance(part, Notice)]
+    if isinstance(truth, Notice) or isinstance(pairs, Notice):
+        return Section("truth", "Truth of the simulation", broken)
+    joined = join_truth(pairs, truth)
+    planted = joined[joined["interaction"] != 0]
+    found = int((planted["verdict"] == "causal in model").sum())
+    false = int(((joined["interaction"] == 0) & (joined["verdict"] == "causal in model")).sum())
+    text = (
+        f"These sequences were simulated, so the truth is known. {found} of "
+        f"{count(len(planted), 'planted interaction')} got the verdict 'causal in model'; {count(false, 'pair')} "
+        "without an interaction got it too."
+    )
+    blocks: list[Block] = [
+        Text(text),
+        Table("truth-classes", "Planted classes of pairs and their verdicts", _TRUTH_COLUMNS, _truth_rows(joined)),
+        plain_table("truth-pairs", "Designed pairs, one by one", _designed(joined), sortable=True),
+    ]
+    return Section("truth", "Truth of the simulation", blocks)
+
+
+_CLASS_MEANING = {
+    "AND": "both motifs together raise the readout; placed independently",
+    "INERT": "placed together by a common cause; do nothing",
+    "ADDITIVE": "placed together by a common cause; each adds its own effect",
+    "HIDDEN": "a cause outside the sequence places them and raises the readout",
+    "GC": "likely where GC is high; GC itself raises the readout",
+    "DECOY": "placed independently; do nothing",
+    "NULL": "all other pairs",
+}
+_TRUTH_COLUMNS = [
+    Column("class", "class"),
+    Column("pairs", "pairs", numeric=True),
+    Column("interaction", "true interaction", numeric=True),
+    Column("effect", "measured epistasis", numeric=True),
+    Column("verdicts", "verdicts"),
+]
+
+
+def join_truth(pairs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Pairs with the truth about each, whichever way round the two motifs are written."""
+    key = ["_first", "_second"]
+    joined = _keyed(pairs).merge(_keyed(truth)[[*key, "class", "interaction"]], on=key, how="left")
+    joined = joined.assign(
+        **{"class": joined["class"].fillna("NULL"), "interaction": joined["interaction"].fillna(0.0)}
+    )
+    return joined.drop(columns=key)
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    ends = np.sort(table[["motif_a", "motif_b"]].astype(str).to_numpy(), axis=1)
+    return table.assign(_first=ends[:, 0], _second=ends[:, 1])
+
+
+def _truth_rows(joined: pd.DataFrame) -> list[list[Cell]]:
+    order = {name: place for place, name in enumerate(_CLASS_MEANING)}
+    rows = []
+    for name in sorted(set(joined["class"]), key=lambda n: order.get(n, 99)):
+        part = joined[joined["class"] == name]
+        counts = part["verdict"].value_counts()
+        verdicts = ", ".join(f"{counts[v]:,} {VERDICTS[v].short}" for v in VERDICTS if v in counts)
+        cells = [
+            Cell(str(name), below=_CLASS_MEANING.get(str(name), "")),
+            Cell(number(len(part))),
+            Cell(number(part["interaction"].mean())),
+            Cell(number(part["epistasis_effect"].mean())),
+            Cell(verdicts),
+        ]
+        rows.append(cells)
+    return rows
+
+
+def _designed(joined: pd.DataFrame) -> pd.DataFrame:
+    columns = ["class", "motif_a", "motif_b", "interaction", "epistasis_effect", "attention_effect_bits"]
+    columns += [name for name in ("cooccurrence_logodds", "verdict") if name in joined]
+    return joined[joined["class"] != "NULL"][columns]

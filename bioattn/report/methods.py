@@ -1,0 +1,143 @@
+"""Methods text with the numbers of this run, to paste into a paper."""
+
+from bioattn.config import RunConfig
+from bioattn.report.data import split_sentence
+from bioattn.report.numbers import count, listing, percent, setting
+
+_POSITIONS = {
+    "none": "no position information",
+    "sinusoidal": "sinusoidal positions",
+    "learned": "learned positions",
+    "rope": "rotary positions",
+    "relative": "a learned relative position bias",
+}
+_BASELINES = {
+    "composition": "a linear model of letter composition and length",
+    "onehot": "a linear model of one-hot letters",
+    "kmer": "a linear model of k-mer counts (k up to {kmer_max})",
+    "cnn": "a small convolutional network",
+}
+
+
+def methods(run: RunConfig, *, version: str) -> list[str]:
+    """Paragraphs: data and split, model, training, evaluation, heads, interactions."""
+    return [
+        _data(run),
+        _model(run),
+        _training(run),
+        _evaluation(run),
+        _heads(run),
+        _candidates(run),
+        _interventions(run),
+        f"All analyses were run with bioattn {version}; the settings and random seeds are given in full below.",
+    ]
+
+
+def _data(run: RunConfig) -> str:
+    simulate = run.data.simulate
+    if simulate is not None:
+        source = (
+            f"{simulate.n_sequences:,} promoters of {simulate.length} bp were simulated from a structural causal model "
+            f"({simulate.regime} regime)."
+        )
+    else:
+        source = f"Sequences were read from the files of {run.data.samples or 'the sample sheet'} and checked."
+    if run.data.negatives.kind == "dinucleotide_shuffle":
+        each = count(run.data.negatives.per_positive, "negative")
+        source += (
+            f" {each} per positive came from shuffles that keep dinucleotide counts, uniform over all such shuffles."
+        )
+    targets = listing(run.task.targets)
+    return f"{source} The target ({run.task.kind}) was {targets}. {split_sentence(run)}"
+
+
+def _model(run: RunConfig) -> str:
+    model, stem = run.model, run.model.stem
+    tokens = "one token per base"
+    if stem.kind != "none":
+        start = " besides those that start as the run's motif matrices" if stem.kind == "pwm" else ""
+        tokens = (
+            f"a convolutional stem (width {stem.width} bp, {stem.n_filters} learned filters{start}; max pooling over "
+            f"{stem.pool} bp)"
+        )
+    both = " Predictions are the mean of both strands." if model.reverse_complement == "average" else ""
+    return (
+        f"The model was a pre-norm Transformer encoder on {tokens}, with {count(model.n_layers, 'layer')} of "
+        f"{count(model.n_heads, 'attention head')}, width {model.d_model}, feed-forward width {model.d_feedforward} "
+        f"({model.feedforward}), {_POSITIONS[model.positions]}, dropout {setting(model.dropout)} and {model.pooling} "
+        f"pooling.{both}"
+    )
+
+
+def _training(run: RunConfig) -> str:
+    train = run.train
+    resample = ", each on a bootstrap resample of the split groups" if train.resample == "bootstrap" else ""
+    permuted = " Targets were permuted among training examples (negative control)." if train.permute_labels else ""
+    return (
+        f"{count(len(train.seeds), 'model')} per fold ({count(run.split.n_folds, 'fold')}) were trained with different "
+        f"seeds{resample}: AdamW, peak learning rate {setting(train.learning_rate)}, weight decay "
+        f"{setting(train.weight_decay)}, linear warm-up over {percent(train.warmup_fraction)} of the steps and cosine "
+        f"decay, batches of {train.batch_size}, at most {count(train.epochs, 'epoch')}, stopped after {train.patience} "
+        f"without a better validation loss.{permuted}"
+    )
+
+
+def _evaluation(run: RunConfig) -> str:
+    evaluate = run.evaluate
+    names = [_BASELINES[name].format(kmer_max=evaluate.kmer_max) for name in evaluate.baselines]
+    against = f" They are compared with {listing(names)}, trained on the same split." if names else ""
+    return (
+        f"Scores are of held-out test sequences with 95 % confidence intervals from {evaluate.bootstrap:,} bootstrap "
+        f"draws of split groups.{against}"
+    )
+
+
+def _heads(run: RunConfig) -> str:
+    explain = run.explain
+    matched = ""
+    if run.motifs.naming_tax_group:
+        group = run.motifs.naming_tax_group
+        matched = f". Motifs were compared with JASPAR ({group}) by TomTom at q ≤ {setting(explain.match_q_value)}"
+    positives = " (positives)" if run.task.kind == "binary" else ""
+    return (
+        "For each head, attention received by every token was corrected for what the same place receives in "
+        f"dinucleotide shuffles. In up to {explain.n_sequences:,} training and validation sequences{positives}, the "
+        f"most attended window of {explain.window_bp} bp was taken from each of the {explain.windows_per_head:,} "
+        f"sequences with the highest peak, and searched for motifs of up to {explain.motif_width_bp} bp (enriched "
+        "hexamers refined by expectation-maximisation). Enrichment was tested in held-out test sequences, attended "
+        f"windows against random ones (Fisher's exact test, Benjamini-Hochberg){matched}. The ablation effect of a "
+        "head is the root mean square change of the readout when its output is replaced by its mean. Attribution is "
+        f"saturation mutagenesis of up to {explain.ism_sequences:,} test sequences."
+    )
+
+
+def _candidates(run: RunConfig) -> str:
+    inter = run.interactions
+    hits = f"Motif sites were matches with p ≤ {setting(inter.hit_p_value)}."
+    if run.motifs.sites:
+        hits = f"Sites were fixed intervals ({listing([site.name for site in run.motifs.sites])})."
+    return (
+        f"{hits} For every pair of motifs, co-attention in bits is the log2 attention between their sites beyond what "
+        "the two motifs, their distance and the sequence explain; its null permutes motif labels among the sites of a "
+        f"sequence ({inter.permutations} permutations). Pairs with q < {setting(inter.q_value)} and at least "
+        f"{setting(inter.attention_floor_bits)} bits are candidates."
+    )
+
+
+def _interventions(run: RunConfig) -> str:
+    inter = run.interactions
+    minimum = (
+        f"of at least {setting(inter.minimum_effect)}"
+        if inter.minimum_effect is not None
+        else "beyond a minimum set from main effects and decoys"
+    )
+    return (
+        f"All candidates and {inter.n_noncandidates} random other pairs were tested on up to "
+        f"{inter.instances_per_pair} held-out sequences each: either site and both were replaced by shuffles of their "
+        f"letters that hold no motif ({inter.draws} draws) and epistasis, f(ab) - f(a) - f(b) + f(neither), was "
+        f"measured on the {run.task.scale} scale. A pair is "
+        f"supported if epistasis {minimum} has q < {setting(inter.q_value)} (Benjamini-Hochberg) and recurs in "
+        f"{percent(inter.support)} of the replicates; 'causal in model' also needs {percent(inter.mediated_floor)} of "
+        "it to vanish when attention between the two sites is blocked, and no co-occurrence beyond "
+        f"{setting(inter.cooccurrence_floor)} log odds unless interventional data agree."
+    )

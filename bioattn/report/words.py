@@ -1,0 +1,111 @@
+"""Fixed texts of the report: what verdicts and metrics mean, and what the method cannot say."""
+
+#: What each verdict says, in the order of how much it claims.
+VERDICT_MEANING = {
+    "causal in model": (
+        "Removing one motif changes what the other one does to the prediction, more than chance and noise explain, in "
+        "most replicates, and blocking attention between the two removes most of that change."
+    ),
+    "hidden (causal without attention)": (
+        "The two motifs depend on each other in the model, but not through attention between them: the attention map "
+        "alone would have missed this pair, or shown the wrong route."
+    ),
+    "co-occurrence confounded": (
+        "The two motifs appear together more (or less) often than chance, so a common cause can explain the pair as "
+        "well as an interaction can. These data cannot tell which; an experiment that sets the motifs apart could."
+    ),
+    "attention-only (correlational)": (
+        "The model looks from one motif to the other, yet removing them shows no dependence. Attention is not evidence "
+        "of an interaction here."
+    ),
+    "not supported": "Tested, and no interaction of a size that counts was found.",
+    "insufficient data": "Too few sequences hold both motifs apart from each other, or too few models were trained.",
+    "not tested": "Attention gave no reason to test the pair, and it is not in the random sample of tested pairs.",
+}
+
+VERDICT_BOX = (
+    "Attention is correlation: a high weight says that the model read one place while describing another, not that the "
+    "first place causes anything. Every candidate from attention is therefore put to an experiment on the model: its "
+    "motifs are removed one by one and together from real held-out sequences, and the prediction is read again. Random "
+    "pairs that attention did not point to are tested the same way.",
+    "'Causal in model' means that such interventions change the model's output as an interaction. It does not mean "
+    "that the two proteins touch, nor that the cell behaves like the model: the model learned from observations, and a "
+    "cause that is not in the sequence can look like an interaction of motifs. Only data in which the motifs "
+    "themselves were varied (a randomised library, a reporter assay) can carry the claim into the world; the evidence "
+    "level says where that was done.",
+)
+
+#: Lower-case metric name -> how it is written. Unknown ones are shown as they are.
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "mcc": "MCC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "calibration_error": "calibration error",
+    "log_loss": "log loss",
+    "cross_entropy": "cross entropy",
+    "pearson": "Pearson r",
+    "pearson_r": "Pearson r",
+    "spearman": "Spearman ρ",
+    "r2": "R²",
+    "mse": "mean squared error",
+    "rmse": "root mean squared error",
+    "poisson_deviance": "Poisson deviance",
+}
+
+#: Metrics where less is better.
+LOWER_IS_BETTER = {
+    "brier", "ece", "calibration_error", "log_loss", "cross_entropy", "mse", "rmse", "poisson_deviance", "loss",
+}  # fmt: skip
+
+#: The metric of the headline by task, first one present.
+HEADLINE_METRICS = {
+    "binary": ("auroc", "mcc", "accuracy"),
+    "multilabel": ("auroc", "auprc"),
+    "multiclass": ("accuracy", "mcc", "auroc"),
+    "regression": ("pearson", "pearson_r", "spearman", "r2"),
+    "count": ("spearman", "pearson", "pearson_r", "poisson_deviance"),
+}
+
+MODEL_NAMES = {
+    "transformer": "Transformer",
+    "ensemble": "Transformer ensemble",
+    "composition": "composition only",
+    "onehot": "linear, one-hot",
+    "kmer": "linear, k-mers",
+    "cnn": "small CNN",
+}
+
+#: Short titles of interaction columns; the data dictionary gives the definitions.
+COLUMN_TITLES = {
+    "motif_a": "motif A",
+    "motif_b": "motif B",
+    "verdict": "verdict",
+    "epistasis_effect": "epistasis",
+    "epistasis_q": "q",
+    "attention_effect_bits": "attention (bits)",
+    "attention_q": "q, attention",
+    "cooccurrence_logodds": "co-occurrence (log odds)",
+    "mediated_fraction": "through attention",
+    "seeds_supporting": "replicates",
+    "evidence_level": "evidence",
+    "n_sequences": "sequences",
+}
+
+LIMITS = (
+    "Interventions here act on sequences given to the model. They show what the model computes; they show what the "
+    "cell does only as far as the model is right about it, and a held-out score does not prove that.",
+    "A cause that is not in the sequence (cell state, chromatin, a neighbouring gene) and that makes motifs and "
+    "readout go together is invisible to the model. That is why a pair that co-occurs is never called causal from "
+    "observational data alone, even if it is: true interactions between co-occurring motifs are lost to this rule.",
+    "A motif stands for all factors that bind sequences like it. Naming a family member is beyond these data.",
+    "Removed sites are replaced by their own letters in another order that matches no motif. Such a sequence may still "
+    "be unlike anything the model was trained on.",
+    "Pairs whose sites overlap, or that lie within the reach of one filter, cannot be separated and are not tested.",
+    "'Not supported' is the absence of evidence for an effect of a size that counts, not proof that there is none.",
+    "Replicates share one data set unless they were resampled; agreement between them does not remove what the data "
+    "themselves have in common.",
+)

@@ -1,0 +1,372 @@
+"""A made-up results folder with every table that the report reads, and so the description of those tables."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bioattn.config import FORMAT_VERSION, RunConfig, digest, parse_run, step_settings
+from bioattn.io.files import write_text
+from bioattn.io.tables import write_parquet, write_tsv
+from bioattn.plot.logo import information_logo
+from bioattn.plot.save import svg_bytes
+
+MOTIFS = ["NFYA", "SP1", "ETS1", "YY1", "GABPA", "NRF1", "CREB1", "USF1", "JUN", "KLF4", "RFX2", "ZBTB33"]
+CLASSES = ["AND", "INERT", "ADDITIVE", "HIDDEN", "GC", "DECOY"]
+SEEDS = (1, 2, 3)
+#: What an attacker or an unlucky user may call a motif.
+HOSTILE = "<script>alert('x')</script>"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A results folder and the settings it was made with."""
+
+    root: Path
+    run: RunConfig
+
+
+def record(run: RunConfig, step: str, **more: Any) -> dict[str, Any]:
+    """Provenance record of a result file."""
+    settings = step_settings(run, step)
+    return {"step": step, "digest": digest(settings), "seed": run.seed, "format": FORMAT_VERSION, **more}
+
+
+def planted_run(**changes: Any) -> RunConfig:
+    """Settings of a simulated regression."""
+    document = {
+        "description": "Promoters simulated from a structural causal model with one true interaction.",
+        "data": {"simulate": {"n_sequences": 600, "length": 60}},
+        "task": {"kind": "regression", "targets": ["y"]},
+        "split": {"group_by": ["shared_kmer"]},
+        "motifs": {"jaspar_ids": [f"MA{i:04d}.1" for i in range(12)]},
+        "model": {"stem": {"kind": "pwm", "n_filters": 16}},
+        **changes,
+    }
+    return parse_run(document)
+
+
+def binary_run(**changes: Any) -> RunConfig:
+    """Settings of a classification with fixed sites."""
+    sites = [{"name": "-35 box", "start": 10, "end": 16}, {"name": "-10 box", "start": 33, "end": 39}]
+    document = {"data": {"samples": "samples.tsv"}, "motifs": {"sites": sites}, **changes}
+    return parse_run(document)
+
+
+def write_results(root: Path, run: RunConfig) -> Made:
+    """Write one file of every kind below `root` (the folder results/{run})."""
+    generator = np.random.default_rng(7)
+    sequences = _sequences(root, run, generator)
+    split = _split(root, run, sequences, generator)
+    _models(root, run, generator)
+    _evaluation(root, run, sequences, split, generator)
+    for seed in SEEDS:
+        _heads(root, run, seed, sequences, generator)
+    pairs = _interactions(root, run, generator)
+    if run.data.simulate is not None:
+        _truth(root, run, pairs)
+    return Made(root, run)
+
+
+def _sequences(root: Path, run: RunConfig, generator: np.random.Generator) -> pd.DataFrame:
+    n, length = 600, 60
+    letters = generator.choice(list("ACGT"), size=(n, length))
+    kind = run.task.kind
+    values = generator.normal(size=n) if kind == "regression" else (np.arange(n) % 2).astype(float)
+    table = pd.DataFrame(
+        {
+            "name": [f"seq{i:04d}" for i in range(n)],
+            "sequence": ["".join(row) for row in letters],
+            "sample": "input",
+            "length": length,
+            "split_given": None,
+            "group": None,
+            run.task.targets[0]: values,
+        }
+    )
+    write_parquet(root / "data/sequences.parquet", table, record(run, "ingest"))
+    write_text(root / "data/summary.json", json.dumps({"n_read": 601, "n_rejected": 1, "n_negatives_made": 0}))
+    rejected = pd.DataFrame(
+        {
+            "file": ["input.fa"],
+            "line": [17],
+            "name": [HOSTILE],
+            "reason": ["found the letter 'Z', allowed are IUPAC codes"],
+        }
+    )
+    write_tsv(root / "data/rejected.tsv", rejected, record(run, "ingest"))
+    return table
+
+
+def _split(root: Path, run: RunConfig, sequences: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    parts = generator.choice(["train", "validation", "test"], size=len(sequences), p=[0.7, 0.15, 0.15])
+    table = pd.DataFrame({"name": sequences["name"], "group": np.arange(len(sequences)) // 2, "fold_0": parts})
+    write_parquet(root / "split/split.parquet", table, record(run, "split"))
+    leakage = pd.DataFrame(
+        {
+            "fold": [0, 0],
+            "subset": ["validation", "test"],
+            "n": [90, 90],
+            "n_groups": [45, 45],
+            "largest_group": [2, 2],
+            "n_train": [420, 420],
+            "n_groups_train": [210, 210],
+            "largest_group_train": [2, 2],
+            "kmer": [20, 20],
+            "n_identical_to_train": [0, 0],
+            "n_reverse_complement_of_train": [0, 0],
+            "n_sharing_kmer_with_train": [1, 2],
+            "fraction_identical_to_train": [0.0, 0.0],
+            "fraction_reverse_complement_of_train": [0.0, 0.0],
+            "fraction_sharing_kmer_with_train": [1 / 90, 2 / 90],
+        }
+    )
+    write_tsv(root / "split/leakage.tsv", leakage, record(run, "split"))
+    return table
+
+
+def _models(root: Path, run: RunConfig, generator: np.random.Generator) -> None:
+    for seed in SEEDS:
+        folder = root / f"models/fold0/seed{seed}"
+        epochs = np.arange(1, 21)
+        train = 1.6 * np.exp(-epochs / 5) + 0.3 + 0.02 * generator.normal(size=20)
+        validation = 1.6 * np.exp(-epochs / 5) + 0.42 + 0.004 * epochs + 0.02 * generator.normal(size=20)
+        history = pd.DataFrame(
+            {
+                "epoch": epochs,
+                "step": 40 * epochs,
+                "learning_rate": 1e-3,
+                "train_loss": train,
+                "validation_loss": validation,
+                "validation_metric": 1 - validation / 4,
+                "seconds": 1.5 * epochs,
+            }
+        )
+        write_tsv(folder / "history.tsv", history, record(run, "train", fold=0))
+        content = {
+            **record(run, "train"),
+            "fold": 0,
+            "seed": seed,
+            "device": "CPU",
+            "precision": "32-true",
+            "n_parameters": 81234,
+            "seconds": 41.7 + seed,
+            "versions": {"python": "3.11.9", "bioattn": "0.1.0", "torch": "2.7.0", "numpy": "2.2.0"},
+        }
+        write_text(folder / "run_record.json", json.dumps(content))
+
+
+def _evaluation(
+    root: Path, run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame, generator: np.random.Generator
+) -> None:
+    target_name = run.task.targets[0]
+    regression = run.task.kind == "regression"
+    levels = {"composition": 0.21, "onehot": 0.55, "kmer": 0.68, "cnn": 0.8, "transformer": 0.866}
+    metrics = ["pearson", "spearman", "r2"] if regression else ["auroc", "auprc", "mcc", "accuracy"]
+    rows = []
+    for model, level in levels.items():
+        for place, metric in enumerate(metrics):
+            base = {"model": model, "readout": target_name, "subset": "test", "metric": metric, "n": 90, "note": ""}
+            value = level - 0.03 * place
+            if model == "transformer":
+                for seed in SEEDS:
+                    own = value + 0.004 * (seed - 2)
+                    interval = {"ci_low": own - 0.02, "ci_high": own + 0.02}
+                    rows.append({**base, "fold": "0", "seed": seed, "value": own, **interval})
+            interval = {"ci_low": value - 0.02, "ci_high": value + 0.018}
+            if model == "transformer":
+                rows.append({**base, "fold": "all", "seed": None, "value": value, "sd": 0.004, **interval, "n": 270})
+            else:
+                rows.append({**base, "fold": "0", "seed": None, "value": value, **interval})
+    columns = ["model", "readout", "fold", "seed", "subset", "metric", "value", "ci_low", "ci_high", "sd", "n", "note"]
+    write_tsv(root / "evaluation/metrics.tsv", pd.DataFrame(rows)[columns], record(run, "evaluate"))
+
+    test = sequences[split["fold_0"] == "test"]
+    target = test[target_name].to_numpy()
+    parts = []
+    for seed in SEEDS:
+        score = 0.8 * target + 0.4 * generator.normal(size=len(test))
+        prediction = score if regression else 1 / (1 + np.exp(-score))
+        part = {"name": test["name"], "fold": 0, "seed": seed, "model": "transformer", "subset": "test", "readout": 0}
+        parts.append(pd.DataFrame({**part, "target": target, "prediction": prediction, "score": score}))
+    write_parquet(root / "evaluation/predictions.parquet", pd.concat(parts), record(run, "evaluate"))
+
+    x = np.linspace(0, 1, 30)
+    readout = run.task.targets[0]
+    curves = [
+        pd.DataFrame(
+            {
+                "model": model,
+                "fold": 0,
+                "seed": seed,
+                "subset": "test",
+                "readout": readout,
+                "kind": kind,
+                "x": x,
+                "y": y,
+                "n": 90,
+            }
+        )
+        for model, power in (("transformer", 0.15), ("kmer", 0.4))
+        for seed in (SEEDS if model == "transformer" else (0,))
+        for kind, y in (("roc", x ** (power + 0.02 * seed)), ("pr", 1 - 0.5 * x ** (1 / power)), ("calibration", x))
+    ]
+    write_parquet(root / "evaluation/curves.parquet", pd.concat(curves), record(run, "evaluate"))
+
+
+def _heads(root: Path, run: RunConfig, seed: int, sequences: pd.DataFrame, generator: np.random.Generator) -> None:
+    folder = root / f"heads/seed{seed}"
+    rows = []
+    for layer in range(2):
+        for head in range(4):
+            kind = ["motif", "motif", "positional", "diffuse"][head]
+            best = generator.integers(0, 4, size=10)
+            ppm = np.full((4, 10), 0.04)
+            ppm[best, np.arange(10)] = 0.88
+            logo = f"logos/layer{layer}_head{head}_motif0.svg" if kind == "motif" else ""
+            if logo:
+                path = folder / logo
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(svg_bytes(information_logo(ppm).get_figure(root=True)))
+            rows.append(
+                {
+                    "layer": layer,
+                    "head": head,
+                    "motif": 0,
+                    "kind": kind,
+                    "n_windows": 1000,
+                    "n_sites": 412 if logo else 0,
+                    "consensus": "".join("ACGT"[i] for i in best) if logo else "",
+                    "information_bits": 12.4 if logo else np.nan,
+                    "enrichment_log2": 2.31 if logo else np.nan,
+                    "p_value": 1e-9 if logo else 0.41,
+                    "q_value": 3.2e-8 if logo else 0.6,
+                    "matches": f"{MOTIFS[head + 4 * layer]} MA0060.4 (q=1e-5); OTHER MA0001.1 (q=0.01)" if logo else "",
+                    "ablation_effect": 0.12 if logo else 0.01,
+                    "ablation_ci_low": 0.1 if logo else -0.01,
+                    "ablation_ci_high": 0.14 if logo else 0.02,
+                    "logo": logo,
+                }
+            )
+    write_tsv(folder / "heads.tsv", pd.DataFrame(rows), record(run, "heads", model_seed=seed))
+
+    positions = np.arange(0, 60, 4)
+    profiles = [
+        pd.DataFrame({"layer": layer, "head": head, "position": positions, "received": received, "background": 1.0})
+        for layer in range(2)
+        for head in range(4)
+        for received in [1 + (head + 1) * 0.4 * np.exp(-((positions - 12 * (head + 1)) ** 2) / 40)]
+    ]
+    write_parquet(folder / "positions.parquet", pd.concat(profiles), record(run, "heads", model_seed=seed))
+
+    parts = []
+    for name, sequence in sequences[["name", "sequence"]].head(8).itertuples(index=False):
+        length = len(sequence)
+        weight = (
+            0.02 + np.exp(-((np.arange(length) - 13) ** 2) / 9) + 0.7 * np.exp(-((np.arange(length) - 36) ** 2) / 9)
+        )
+        effects = -weight[:, None] * generator.uniform(0.4, 1.0, size=(length, 4))
+        effects[np.arange(length), ["ACGT".index(letter) for letter in sequence]] = 0.0
+        part = pd.DataFrame(effects, columns=list("ACGT"))
+        parts.append(part.assign(name=name, position=np.arange(length), reference=list(sequence)))
+    ism = pd.concat(parts)[["name", "position", "reference", "A", "C", "G", "T"]]
+    write_parquet(folder / "ism.parquet", ism, record(run, "heads", model_seed=seed))
+
+
+_SPECIAL = {
+    # pair of classes: verdict, evidence, epistasis, attention, co-occurrence, mediated
+    "AND": ("causal in model", "L3", 1.72, 3.4, 0.05, 0.93),
+    "INERT": ("attention-only (correlational)", "L1", 0.03, 2.2, 0.3, np.nan),
+    "ADDITIVE": ("not supported", "L2", -0.06, 0.9, 3.6, np.nan),
+    "HIDDEN": ("co-occurrence confounded", "L3", 0.74, 2.9, 1.9, 0.7),
+    "GC": ("hidden (causal without attention)", "L2", 0.31, 0.4, 0.4, 0.12),
+    "DECOY": ("insufficient data", "L0", np.nan, 0.1, 0.0, np.nan),
+}
+
+
+def _interactions(root: Path, run: RunConfig, generator: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for a in range(12):
+        for b in range(a + 1, 12):
+            name = CLASSES[a // 2] if a // 2 == b // 2 else "NULL"
+            plain = "not supported" if (a + b) % 3 == 0 else "not tested"
+            noise = 0.03 * float(generator.normal())
+            null = (plain, "L2", noise, 0.15 * float(generator.normal()), 0.1 * float(generator.normal()), np.nan)
+            rows.append(_pair_row(MOTIFS[a], MOTIFS[b], a, b, *_SPECIAL.get(name, null)))
+    table = pd.DataFrame(rows)
+    table = table.sort_values("epistasis_effect", key=lambda values: values.abs(), ascending=False, kind="stable")
+    write_tsv(root / "interactions/table/interactions.tsv", table, record(run, "interactions"))
+    dictionary = pd.DataFrame(
+        {"column": list(table), "definition": [f'Definition of {name}: "a" & b.' for name in table]}
+    )
+    write_tsv(root / "interactions/table/columns.tsv", dictionary, record(run, "interactions"))
+    return table
+
+
+def _pair_row(
+    a: str, b: str, i: int, j: int, verdict: str, level: str, effect: float, bits: float, odds: float, mediated: float
+) -> dict[str, Any]:
+    tested = verdict not in ("not tested", "insufficient data")
+    measured = effect if tested else np.nan
+    strong = tested and abs(effect) > 0.2
+    return {
+        "motif_a": a,
+        "motif_b": b,
+        "motif_id_a": f"MA{i:04d}.1",
+        "motif_id_b": f"MA{j:04d}.1",
+        "n_instances": 120,
+        "n_sequences": 104,
+        "tested": tested,
+        "candidate": bits > 1,
+        "cooccurrence_logodds": odds,
+        "cooccurrence_ci_low": odds - 0.2,
+        "cooccurrence_ci_high": odds + 0.2,
+        "cooccurrence_q": 1e-9 if abs(odds) > 0.5 else 0.4,
+        "attention_effect_bits": bits,
+        "attention_p": 0.002 if bits > 1 else 0.5,
+        "attention_q": 0.012 if bits > 1 else 0.7,
+        "attention_direction": "a<-b",
+        "best_layer_head": "0.1",
+        "main_a": 0.21,
+        "main_b": 0.18,
+        "epistasis_effect": measured,
+        "epistasis_ci_low": measured - 0.1,
+        "epistasis_ci_high": measured + 0.1,
+        "epistasis_p": 0.0002 if strong else 0.6 if tested else np.nan,
+        "epistasis_q": 0.00012 if strong else 0.8 if tested else np.nan,
+        "permutation_p": 0.002 if strong else 0.4,
+        "control_epistasis": 0.01 if tested else np.nan,
+        "logic": "AND" if strong else "additive",
+        "edge_knockout_effect": 0.9 if strong else 0.02,
+        "edge_knockout_q": 0.004 if strong else 0.6,
+        "mediated_fraction": mediated,
+        "interventional_effect": np.nan,
+        "interventional_ci_low": np.nan,
+        "interventional_ci_high": np.nan,
+        "seeds_supporting": 3 if strong else 0,
+        "n_replicates": 3,
+        "minimum_effect": 0.1,
+        "verdict": verdict,
+        "evidence_level": level,
+        "sentence": f"Removing {a} changes what {b} does to the prediction by {effect:.2f}." if strong else "",
+        # Optional: mean readout of the four cells, drawn on the pair's card.
+        "cell_neither": -0.1 if strong else np.nan,
+        "cell_a": 0.1 if strong else np.nan,
+        "cell_b": 0.08 if strong else np.nan,
+        "cell_both": 0.28 + effect if strong else np.nan,
+    }
+
+
+def _truth(root: Path, run: RunConfig, pairs: pd.DataFrame) -> None:
+    rows = []
+    for a in range(12):
+        for b in range(a + 1, 12):
+            name = CLASSES[a // 2] if a // 2 == b // 2 else "NULL"
+            # The other way round on purpose: pairs have no order.
+            rows.append((MOTIFS[b], MOTIFS[a], "", "", name, 2.0 if name == "AND" else 0.0, 0.1))
+    columns = ["motif_a", "motif_b", "motif_id_a", "motif_id_b", "class", "interaction", "cooccurrence_logodds"]
+    write_tsv(root / "input/truth_pairs.tsv", pd.DataFrame(rows, columns=columns), record(run, "simulate"))
+    write_text(root / "input/truth.json", json.dumps({"ceiling": 0.9, "ceiling_given_hidden": 0.97}))
