@@ -1,0 +1,51 @@
+"""Verb `coattention`: co-attention of all motif pairs in one model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, step_record
+from bioattn.config import load_run
+from bioattn.explain.coattention import coattention as measure
+from bioattn.explain.coattention import pair_attention, save_coattention
+from bioattn.explain.pairs import pair_data
+from bioattn.io.tables import read_parquet
+from bioattn.models import load_model
+
+
+def coattention(
+    settings: Settings,
+    sequences: Sequences,
+    split: Split,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="File for the co-attention of all pairs and its null (npz).")],
+    fold: Fold = 0,
+    run: Run = None,
+) -> None:
+    """Measure co-attention of motif pairs against permuted identities."""
+    chosen = load_run(settings, run)
+    network, trained = load_model(model)
+    data = pair_data(
+        chosen,
+        read_parquet(sequences),
+        read_parquet(split),
+        fold=fold,
+        receptive_field_bp=network.receptive_field_bp,
+        token_bp=network.token_bp,
+    )
+    result = measure(
+        pair_attention(network, data.codes, data.hits, data.instances),
+        data.hits,
+        data.instances,
+        n_motifs=data.n_motifs,
+        n_heads=network.n_heads,
+        n_tokens=-(-data.codes.shape[1] // network.token_bp),
+        token_bp=network.token_bp,
+        permutations=chosen.interactions.permutations,
+        seed=chosen.seed,
+    )
+    record = step_record(chosen, "coattention", model_digest=trained["digest"], model_seed=trained["seed"], fold=fold)
+    geometry = {"receptive_field_bp": network.receptive_field_bp, "token_bp": network.token_bp}
+    save_coattention(out, result, record | {"geometry": geometry})
+    typer.echo(f"{out}: {len(data.instances)} pair instances of {data.n_motifs} motifs in {len(data.codes)} sequences")

@@ -1,0 +1,60 @@
+"""Verb `train`: one model of one fold and seed."""
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bioattn.config import load_run
+from bioattn.io.files import replacing_folder
+from bioattn.io.motifs import load_motifs
+from bioattn.io.tables import read_parquet, write_tsv
+from bioattn.models import save_model
+from bioattn.train.fit import fit
+
+
+def train(
+    settings: Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")],
+    sequences: Annotated[Path, typer.Option(help="sequences.parquet of the verb ingest.")],
+    split: Annotated[Path, typer.Option(help="split.parquet of the verb split.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for weights, history and record; OUT.work keeps what a kill leaves.")
+    ],
+    fold: Annotated[int, typer.Option(min=0, help="Fold to hold out.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Replicate.")] = 1,
+    run: Annotated[str | None, typer.Option(help="Run, if the configuration file holds several.")] = None,
+) -> None:
+    """Train one model; resumes after a kill."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # One line for each epoch where no progress bar is drawn, such as in a log file.
+    logging.getLogger("bioattn.train").setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    chosen = load_run(settings, run)
+    motifs = load_motifs(chosen.motifs) if chosen.model.stem.kind == "pwm" else []
+    work_dir = out.with_name(f"{out.name}.work")
+    result = fit(
+        chosen,
+        read_parquet(sequences),
+        read_parquet(split),
+        fold=fold,
+        seed=seed,
+        work_dir=work_dir,
+        motifs=motifs,
+    )
+    with replacing_folder(out) as folder:
+        save_model(folder, result.model, config=chosen.model, motifs=motifs, record=result.record)
+        short = {key: result.record[key] for key in ("step", "digest", "fold", "seed", "format")}
+        write_tsv(folder / "history.tsv", result.history, short)
+        text = json.dumps(result.record, indent=1)
+        (folder / "run_record.json").write_text(text + "\n", encoding="utf-8")
+    for checkpoint in work_dir.glob("*.ckpt"):
+        checkpoint.unlink(missing_ok=True)
+    if not any(work_dir.iterdir()):
+        shutil.rmtree(work_dir)
+    best = result.record["best_validation_loss"]
+    typer.echo(
+        f"{out}: {len(result.history)} epochs, best validation loss {best:.4f} at epoch {result.record['best_epoch']}"
+    )

@@ -1,0 +1,103 @@
+"""What a change of the configuration or of the data makes Snakemake do again. The verbs are stand-ins."""
+
+from typing import Any
+
+import pytest
+
+ONCE = ["simulate", "ingest", "split", "evaluate", "candidates", "interactions", "report"]
+PAIRS = sorted(["candidates", "interactions", "report", *3 * ["coattention", "knockout"]])
+ALL_VERBS = sorted([*ONCE, *3 * ["train", "heads", "coattention", "knockout"]])
+
+
+def test_a_first_run_calls_every_step(done):
+    """Three seeds: three models, each explained; one of everything else."""
+    assert done.verbs() == ALL_VERBS
+
+
+def test_a_second_run_has_nothing_to_do(done):
+    """Without a change, no step runs again."""
+    done.calls()
+    assert "Nothing to be done" in done.run("--configfile", "config.yaml")
+    assert done.verbs() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"evaluate": {"bootstrap": 21}}, ["evaluate", "report"]),
+        ({"description": "other words"}, ["report"]),
+        ({"explain": {"windows_per_head": 60}}, ["heads", "heads", "heads", "report"]),
+        ({"interactions": {"permutations": 199}}, PAIRS),
+    ],
+)
+def test_a_changed_setting_reruns_only_what_reads_it(done, make_config, changes: dict[str, Any], expected: list[str]):
+    """Settings of late steps leave data and models as they are."""
+    done.calls()
+    done.write_config(make_config(**changes))
+    done.run("--configfile", "config.yaml")
+    assert done.verbs() == expected
+
+
+def test_another_seed_trains_one_model(done, make_config):
+    """Replicates do not depend on the list of replicates."""
+    done.calls()
+    done.write_config(make_config(train={"seeds": [1, 2, 3, 4]}))
+    done.run("--configfile", "config.yaml")
+    calls = done.calls()
+    verbs = sorted(call.split()[0] for call in calls)
+    # The pairs to test are chosen from all replicates, so all of them are tested again.
+    knockouts = 4 * ["knockout"]
+    assert verbs == ["candidates", "coattention", "evaluate", "heads", "interactions", *knockouts, "report", "train"]
+    assert [call for call in calls if call.startswith("train")][0].split("--seed ")[1].startswith("4 ")
+
+
+def test_a_training_setting_keeps_the_data(done, make_config):
+    """A new learning rate trains all models again and reads no FASTA."""
+    done.calls()
+    done.write_config(make_config(train={"learning_rate": 0.01}))
+    done.run("--configfile", "config.yaml")
+    assert done.verbs() == [verb for verb in ALL_VERBS if verb not in ("ingest", "simulate", "split")]
+
+
+def test_changing_back_runs_again(done, make_config):
+    """Results always belong to the present settings, also after a change is taken back."""
+    done.write_config(make_config(evaluate={"bootstrap": 21}))
+    done.run("--configfile", "config.yaml")
+    done.calls()
+    done.write_config(make_config())
+    done.run("--configfile", "config.yaml")
+    assert done.verbs() == ["evaluate", "report"]
+
+
+def test_a_new_run_leaves_the_others(done, make_config):
+    """Adding a run to the configuration makes that run only."""
+    document = make_config()
+    document["runs"]["second"] = document["runs"]["tiny"]
+    done.calls()
+    done.write_config(document)
+    done.run("--configfile", "config.yaml")
+    assert all("results/second/" in call for call in done.calls())
+
+
+def test_a_touched_data_file_is_read_again(stub_clone, make_config):
+    """Files that samples.tsv names are inputs, so newer ones are ingested again."""
+    (stub_clone.work / "mine").mkdir()
+    (stub_clone.work / "mine" / "a.fa").write_text(">a\nACGT\n")
+    (stub_clone.work / "mine" / "samples.tsv").write_text("sample\tpath\tlabel\na\ta.fa\t1\n")
+    stub_clone.write_config(make_config(data={"simulate": None, "samples": "mine/samples.tsv"}))
+    stub_clone.run("--configfile", "config.yaml")
+    assert "ingest" in stub_clone.verbs()
+    (stub_clone.work / "mine" / "a.fa").write_text(">a\nACGTT\n")
+    stub_clone.run("--configfile", "config.yaml")
+    assert "ingest" in stub_clone.verbs()
+
+
+def test_a_run_without_motifs_has_no_interactions(stub_clone, make_config):
+    """Pairs are only looked at where motifs are named."""
+    model = {"stem": {"kind": "conv", "n_filters": 4, "width": 5, "pool": 4}}
+    document = make_config(motifs={"jaspar_ids": []}, model=model)
+    document["runs"]["tiny"]["data"] = {"samples": "samples.tsv"}
+    (stub_clone.work / "samples.tsv").write_text("sample\tpath\tlabel\na\tmissing.fa\t1\n")
+    stub_clone.write_config(document)
+    stub_clone.run("--configfile", "config.yaml")
+    assert {"coattention", "candidates", "knockout", "interactions"}.isdisjoint(stub_clone.verbs())

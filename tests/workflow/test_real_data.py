@@ -1,0 +1,69 @@
+"""Published data sets, by the configurations in config/examples: at least what simple baselines reach."""
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from bioattn.io.tables import read_tsv
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def example(clone, name: str, samples: str, *, seeds: list[int]) -> None:
+    """Put an example configuration into the working folder, with the user's paths as README says."""
+    document = yaml.safe_load((ROOT / "config" / "examples" / f"{name}.yaml").read_text())
+    for run in document["runs"].values():
+        run["data"]["samples"] = samples
+        run["train"]["seeds"] = seeds
+    clone.write_config(document)
+
+
+def held_out(clone, run: str, metric: str, model: str = "transformer") -> pd.Series:
+    """Held-out values of a metric, one for each fold and seed."""
+    table = read_tsv(clone.work / "results" / run / "evaluation" / "metrics.tsv")
+    chosen = table[(table["model"] == model) & (table["metric"] == metric) & (table["subset"] == "test")]
+    return chosen[chosen["fold"].astype(str) != "all"]["value"]
+
+
+def targets(*runs: str) -> list[str]:
+    """Evaluation and head motifs of the first seed."""
+    files = ("evaluation/metrics.tsv", "heads/seed1/heads.tsv")
+    return [f"results/{run}/{file}" for run in runs for file in files]
+
+
+def test_ecoli_promoters(real_clone, shared_data):
+    """E. coli promoters: AUROC >= 0.89 and MCC >= 0.62 on random folds; composition alone stays below the model."""
+    folder = shared_data("dna/ipromoter2l")
+    rows = [f"positive\t{folder / 'positive2860.txt'}\t1", f"negative\t{folder / 'negative2860.txt'}\t0"]
+    (real_clone.work / "samples.tsv").write_text("\n".join(["sample\tpath\tlabel", *rows]) + "\n")
+    example(real_clone, "ipromoter2l", "samples.tsv", seeds=[1])
+    runs = ("ipromoter2l_random", "ipromoter2l_grouped")
+    real_clone.run(*targets(*runs), "--configfile", "config.yaml")
+    assert held_out(real_clone, runs[0], "auroc").mean() >= 0.89
+    assert held_out(real_clone, runs[0], "mcc").mean() >= 0.62
+    for run in runs:
+        model, composition = (
+            held_out(real_clone, run, "auroc", name).mean() for name in ("transformer", "composition")
+        )
+        assert model > composition + 0.03
+        assert 0.78 < composition < 0.88
+
+
+def test_yeast_promoters(real_clone, shared_data):
+    """Native yeast promoters: Pearson r >= 0.80 with clusters of overlapping fragments held out."""
+    source = shared_data("dna/deboer2020_yeast_native") / "native_tidy.tsv.gz"
+    table = pd.read_csv(source, sep="\t")
+    with gzip.open(real_clone.work / "native.fa.gz", "wt") as fasta:
+        fasta.writelines(f">{name}\n{letters}\n" for name, letters in zip(table["id"], table["sequence"], strict=True))
+    table.rename(columns={"id": "name"})[["name", "expression"]].to_csv(
+        real_clone.work / "native.tsv", sep="\t", index=False
+    )
+    (real_clone.work / "samples.tsv").write_text("sample\tpath\tlabels\nnative\tnative.fa.gz\tnative.tsv\n")
+    example(real_clone, "yeast", "samples.tsv", seeds=[1])
+    real_clone.run(*targets("yeast"), "--configfile", "config.yaml")
+    assert held_out(real_clone, "yeast", "pearson").mean() >= 0.80

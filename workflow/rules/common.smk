@@ -1,0 +1,176 @@
+"""Settings and names that the rules share. Nothing heavy is imported: every cluster job reads this file again."""
+
+import csv
+import json
+import os
+import shlex
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+if (ROOT / "bioattn").is_dir():
+    # The clone's own package, whichever environment runs a job: conda environments do not have it installed,
+    # and Snakemake unsets the user's PYTHONPATH in them.
+    sys.path.insert(0, str(ROOT))
+    shell.prefix(
+        f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT)).replace('{', '{{').replace('}', '}}')}; "
+    )
+
+from bioattn.config import digest, parse_config, step_settings
+from bioattn.errors import ConfigError
+
+try:
+    CONFIG = parse_config(dict(config))
+except ConfigError as error:
+    # Without this, Snakemake adds a traceback of some 40 lines.
+    raise WorkflowError(f"The configuration cannot be used.\n{error}") from None
+
+RUNS = CONFIG.runs
+
+# Steps with a model run in an environment with torch, made for this machine; the others in a light one.
+LIGHT_ENV = "../../envs/bioattn.yaml"
+TORCH_ENV = f"../../envs/torch-{CONFIG.environment}.yaml"
+
+# Locally this is only a counter (see README: --resources gpu=1); on Slurm it becomes --gpus=1.
+GPUS = int(CONFIG.environment == "gpu")
+
+
+wildcard_constraints:
+    run="|".join(RUNS),
+    fold=r"\d+",
+    seed=r"\d+",
+    step=r"[a-z]+",
+    digest=r"[0-9a-f]{12}",
+
+
+def results(*parts):
+    """Path pattern of a result of a run."""
+    return os.path.join(CONFIG.results, "{run}", *parts)
+
+
+def settings_of(step):
+    """Input function: the settings file of a step, whose name changes exactly when a setting that it reads does."""
+
+    def path(wildcards):
+        found = digest(step_settings(RUNS[wildcards.run], step))
+        return results("settings", f"{step}-{found}.json").format(run=wildcards.run)
+
+    return path
+
+
+def settings_text(wildcards):
+    """Content of a settings file."""
+    return json.dumps(step_settings(RUNS[wildcards.run], wildcards.step), indent=1)
+
+
+def config_text(wildcards):
+    """Resolved configuration of one run, complete enough to be used with --configfile."""
+    run = RUNS[wildcards.run]
+    document = {
+        "environment": CONFIG.environment,
+        "runs": {wildcards.run: run.model_dump(mode="json")},
+    }
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return f"# Digest {digest(step_settings(run, 'report'))}: all settings of this run, defaults filled in.\n{text}"
+
+
+def find_input(path):
+    """A file that the configuration names: beside the user's work, or else in the folder of this workflow."""
+    beside = ROOT / path
+    return str(beside) if not os.path.exists(path) and beside.exists() else path
+
+
+def samples_of(wildcards):
+    """Input function: samples.tsv of a run."""
+    run = RUNS[wildcards.run]
+    if run.data.simulate:
+        return results("input", "samples.tsv").format(run=wildcards.run)
+    return find_input(run.data.samples)
+
+
+def files_of(wildcards):
+    """Input function: files that samples.tsv names, as far as they exist.
+
+    A missing file is left to `bioattn ingest`, whose message names the line.
+    """
+    table = samples_of(wildcards)
+    if RUNS[wildcards.run].data.simulate:
+        return results("input", "sequences.fa").format(run=wildcards.run)
+    try:
+        with open(table, newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    named = [row.get(column) for row in rows for column in ("path", "labels")]
+    # As bioattn.io.samples looks them up: from the folder of samples.tsv, then from the working directory.
+    places = [(os.path.join(os.path.dirname(table), name), name) for name in dict.fromkeys(named) if name]
+    found = [next((path for path in pair if os.path.isfile(path)), None) for pair in places]
+    return [path for path in found if path]
+
+
+def motif_file_of(wildcards):
+    """Input function: the user's MEME file, if the run has one."""
+    meme = RUNS[wildcards.run].motifs.meme
+    return find_input(meme) if meme else []
+
+
+def for_models(pattern):
+    """Input function: a file of every fold and seed."""
+
+    def paths(wildcards):
+        run = RUNS[wildcards.run]
+        return expand(
+            pattern,
+            run=wildcards.run,
+            fold=range(run.split.n_folds),
+            seed=run.train.seeds,
+        )
+
+    return paths
+
+
+def for_replicates(pattern):
+    """Input function: a file of every seed of fold 0. Replicates share their held-out sequences."""
+
+    def paths(wildcards):
+        return expand(pattern, run=wildcards.run, seed=RUNS[wildcards.run].train.seeds)
+
+    return paths
+
+
+def if_motifs(*patterns):
+    """Input function: results about pairs, which only a run with motifs or sites has."""
+
+    def paths(wildcards):
+        return expand(patterns, run=wildcards.run) if RUNS[wildcards.run].motifs.any else []
+
+    return paths
+
+
+def if_simulated(pattern):
+    """Input function: the truth, which only a simulated run has."""
+
+    def paths(wildcards):
+        return expand(pattern, run=wildcards.run) if RUNS[wildcards.run].data.simulate else []
+
+    return paths
+
+
+def repeated(option, name, *, folder=False):
+    """Parameter function: `option FILE` for every file of the named input, or for the folder it lies in."""
+
+    def arguments(wildcards, input):
+        return [word for path in input.get(name, []) for word in (option, os.path.dirname(path) if folder else path)]
+
+    return arguments
+
+
+def memory(megabytes):
+    """Memory that doubles, triples, ... with `snakemake --retries N`."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def training_threads(wildcards):
+    """CPU threads of a job with a model."""
+    return RUNS[wildcards.run].train.threads

@@ -1,0 +1,103 @@
+"""From candidates to verdicts: interventions on sites and attention edges, in every replicate."""
+
+
+rule candidates:
+    """Choose the motif pairs to intervene on: candidates, and a random sample of the others."""
+    input:
+        settings=settings_of("coattention"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        coattention=for_replicates(results("interactions", "seed{seed}", "coattention.npz")),
+        meme=motif_file_of,
+    output:
+        results("interactions", "candidates.tsv"),
+    log:
+        results("logs", "candidates.log"),
+    benchmark:
+        results("benchmarks", "candidates.tsv")
+    conda:
+        TORCH_ENV
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        coattention=repeated("--coattention", "coattention"),
+    shell:
+        "python -m bioattn candidates --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} {params.coattention:q} --fold 0 --out {output:q} > {log:q} 2>&1"
+
+
+rule knockout:
+    """Knock out the sites of motif pairs in real sequences, with and without the attention edge between them."""
+    input:
+        settings=settings_of("coattention"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
+        candidates=results("interactions", "candidates.tsv"),
+        meme=motif_file_of,
+    output:
+        results("interactions", "seed{seed}", "knockout.parquet"),
+    log:
+        results("logs", "knockout", "seed{seed}.log"),
+    benchmark:
+        results("benchmarks", "knockout", "seed{seed}.tsv")
+    conda:
+        TORCH_ENV
+    threads: training_threads
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=480,
+    params:
+        model=subpath(input.model, parent=True),
+    shell:
+        "python -m bioattn knockout --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} --fold 0 --model {params.model:q} --candidates {input.candidates:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule interactions:
+    """Combine the replicates into one verdict for each pair of motifs."""
+    input:
+        settings=settings_of("interactions"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        candidates=results("interactions", "candidates.tsv"),
+        coattention=for_replicates(results("interactions", "seed{seed}", "coattention.npz")),
+        knockout=for_replicates(results("interactions", "seed{seed}", "knockout.parquet")),
+        meme=motif_file_of,
+    output:
+        table=report(
+            results("interactions", "table", "interactions.tsv"),
+            caption="../report/interactions.rst",
+            category="Interactions",
+            labels={"run": "{run}", "table": "verdicts"},
+        ),
+        columns=report(
+            results("interactions", "table", "columns.tsv"),
+            caption="../report/interactions.rst",
+            category="Interactions",
+            labels={"run": "{run}", "table": "definition of the columns"},
+        ),
+    log:
+        results("logs", "interactions.log"),
+    benchmark:
+        results("benchmarks", "interactions.tsv")
+    group:
+        "post"
+    conda:
+        TORCH_ENV
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        out=subpath(output.table, parent=True),
+        coattention=repeated("--coattention", "coattention"),
+        knockout=repeated("--knockout", "knockout"),
+    shell:
+        "python -m bioattn interactions --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} --candidates {input.candidates:q} {params.coattention:q} {params.knockout:q}"
+        " --fold 0 --out {params.out:q} > {log:q} 2>&1"
