@@ -308,6 +308,7 @@ class ExplainConfig(Section):
     ism_sequences: int = Field(200, ge=1, description="sequences for saturation mutagenesis")
     window_bp: int = Field(30, ge=6, description="window around an attended token that is searched for a motif")
     motif_width_bp: int = Field(12, ge=4, le=30, description="width of a discovered motif before trimming")
+    both_strands: bool = Field(True, description="motifs may lie on either strand; false for oriented promoters")
     motifs_per_head: int = Field(2, ge=1, le=10, description="most motifs reported for a head")
     windows_per_head: int = Field(1000, ge=50, description="most attended windows per head, one per sequence")
     min_windows: int = Field(50, ge=10, description="fewer windows: no motif is sought, and the table says so")

@@ -21,7 +21,7 @@ from bioattn import rng
 from bioattn.config import ExplainConfig
 from bioattn.data import alphabet
 from bioattn.data.edits import dinucleotide_shuffle_codes
-from bioattn.data.motif import Motif, information, log_odds, scan_both_strands, score_threshold
+from bioattn.data.motif import Motif, information, log_odds, scan, scan_both_strands, score_threshold
 from bioattn.explain.motif_discovery import discover
 from bioattn.explain.naming import name_motifs
 from bioattn.explain.predict import batches
@@ -103,10 +103,16 @@ def head_motifs(
         }
         motifs = []
         if len(windows) >= config.min_windows:
-            motifs = discover(windows, controls, width=config.motif_width_bp, n_motifs=config.motifs_per_head)
+            motifs = discover(
+                windows,
+                controls,
+                width=config.motif_width_bp,
+                n_motifs=config.motifs_per_head,
+                both_strands=config.both_strands,
+            )
         for number, motif in enumerate(motifs):
             ppms.append(motif.ppm)
-            enrichment, p = _enrichment(motif.ppm, test, test_controls)
+            enrichment, p = _enrichment(motif.ppm, test, test_controls, config.both_strands)
             rows.append(
                 common
                 | {
@@ -195,14 +201,15 @@ def _windows(
 
 
 def _enrichment(
-    ppm: NDArray[np.float64], windows: NDArray[np.uint8], controls: NDArray[np.uint8]
+    ppm: NDArray[np.float64], windows: NDArray[np.uint8], controls: NDArray[np.uint8], both_strands: bool
 ) -> tuple[float, float]:
     """Log2 odds ratio of windows holding the motif against controls, and Fisher's one-sided p."""
     pwm = log_odds(ppm)
     threshold = score_threshold(pwm, _HOLDS_P_VALUE)
     if len(windows) == 0 or windows.shape[1] < pwm.shape[1]:
         return float("nan"), float("nan")
-    held, held_control = (int((scan_both_strands(w, pwm).max(1) >= threshold).sum()) for w in (windows, controls))
+    search = scan_both_strands if both_strands else scan
+    held, held_control = (int((search(w, pwm).max(1) >= threshold).sum()) for w in (windows, controls))
     n, m = len(windows), len(controls)
     odds = (held + 0.5) * (m - held_control + 0.5) / ((n - held + 0.5) * (held_control + 0.5))
     p = fisher_exact([[held, n - held], [held_control, m - held_control]], alternative="greater").pvalue

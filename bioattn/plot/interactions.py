@@ -60,10 +60,11 @@ def attention_epistasis(
 def _label_pairs(ax: Axes, known: pd.DataFrame, most: int) -> None:
     telling = known[known["verdict"].isin(TELLING)]
     order = telling["epistasis_effect"].abs().sort_values(ascending=False, kind="stable").index[:most]
-    for row in telling.loc[order].itertuples():
+    for i, row in enumerate(telling.loc[order].itertuples()):
+        # Neighbours in rank often lie close: every other label goes below its point.
         ax.annotate(
-            f"{row.motif_a} - {row.motif_b}", (row.attention_effect_bits, row.epistasis_effect), xytext=(6, 5),
-            textcoords="offset points", fontsize=8, color=INK,
+            f"{row.motif_a} - {row.motif_b}", (row.attention_effect_bits, row.epistasis_effect),
+            xytext=(6, 5 if i % 2 == 0 else -11), textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from bioattn.errors import DataError
 from bioattn.plot.style import ACCENT, INK, figure_of, new_axes, styled
@@ -36,7 +37,9 @@ def predicted_measured(target: np.ndarray, prediction: np.ndarray, *, unit: str 
     high = max(target.max(), prediction.max())
     if len(target) >= _HEXBIN_FROM:
         cells = ax.hexbin(target, prediction, gridsize=42, bins="log", mincnt=1, cmap="Blues", linewidths=0.1)
-        figure_of(ax).colorbar(cells, ax=ax, label="sequences", shrink=0.75)
+        # Plain numbers: the default formatter writes powers of ten as math text, which SVG text does not render.
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        figure_of(ax).colorbar(cells, ax=ax, label="sequences", shrink=0.75, format=plain)
     else:
         ax.plot(target, prediction, "o", color=ACCENT, markersize=3.2, alpha=0.5, markeredgewidth=0)
     ax.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="dashed")

@@ -48,9 +48,9 @@ def heads_section(files: ResultFiles) -> Section:
     )
     blocks: list[Block] = [
         Text(
-            "For each head: the windows that receive the most attention beyond what any head gives to that place, "
-            "summarised as a motif. The logo shows what the head looks at, not what it does with it; the ablation "
-            "effect says how much the prediction depends on the head."
+            "For each head: the windows that receive the most attention beyond what the same place receives in "
+            "shuffled sequences, summarised as motifs. The logo shows what the head looks at, not what it does with "
+            "it; the ablation effect says how much the prediction depends on the head."
         ),
         *notices,
     ]
