@@ -8,7 +8,7 @@ import typer
 from bioattn.cli.options import Fold, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
 from bioattn.explain.coattention import candidate_table, load_coattention
-from bioattn.explain.pairs import choose_pairs, pair_data
+from bioattn.explain.pairs import Geometry, choose_pairs, pair_data
 from bioattn.io.tables import read_parquet, write_tsv
 
 
@@ -24,8 +24,8 @@ def candidates(
     """Choose the motif pairs that interventions will test."""
     chosen = load_run(settings, run)
     replicates, records = zip(*map(load_coattention, coattention), strict=True)
-    geometry = records[0]["geometry"]
-    data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, **geometry)
+    geometry = Geometry(**records[0]["geometry"])
+    data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
     rules = chosen.interactions
     table = candidate_table(replicates, floor_bits=rules.attention_floor_bits, q_value=rules.q_value)
     table = choose_pairs(table, data, n_noncandidates=rules.n_noncandidates, seed=chosen.seed)

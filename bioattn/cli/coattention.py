@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
+from bioattn.cli.network import load_network
 from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
 from bioattn.explain.coattention import coattention as measure
 from bioattn.explain.coattention import pair_attention, save_coattention
-from bioattn.explain.pairs import pair_data
+from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.tables import read_parquet
-from bioattn.models import load_model
 
 
 def coattention(
@@ -25,15 +25,9 @@ def coattention(
 ) -> None:
     """Measure co-attention of motif pairs against permuted identities."""
     chosen = load_run(settings, run)
-    network, trained = load_model(model)
-    data = pair_data(
-        chosen,
-        read_parquet(sequences),
-        read_parquet(split),
-        fold=fold,
-        receptive_field_bp=network.receptive_field_bp,
-        token_bp=network.token_bp,
-    )
+    network, trained = load_network(model)
+    geometry = Geometry(network.receptive_field_bp, network.token_bp)
+    data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
     result = measure(
         pair_attention(network, data.codes, data.hits, data.instances),
         data.hits,
@@ -46,6 +40,5 @@ def coattention(
         seed=chosen.seed,
     )
     record = step_record(chosen, "coattention", model_digest=trained["digest"], model_seed=trained["seed"], fold=fold)
-    geometry = {"receptive_field_bp": network.receptive_field_bp, "token_bp": network.token_bp}
-    save_coattention(out, result, record | {"geometry": geometry})
+    save_coattention(out, result, record | {"geometry": geometry._asdict()})
     typer.echo(f"{out}: {len(data.instances)} pair instances of {data.n_motifs} motifs in {len(data.codes)} sequences")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bioattn.config import FORMAT_VERSION, digest, load_run, step_settings
+from bioattn.cli.options import Run, Sequences, Settings, Split, step_record
+from bioattn.config import load_run
 from bioattn.io.files import replacing_folder
 from bioattn.io.tables import read_parquet, write_parquet, write_tsv
 from bioattn.train.evaluate import evaluate as evaluate_models
@@ -14,12 +15,12 @@ from bioattn.train.evaluate import load_models
 
 
 def evaluate(
-    settings: Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")],
-    sequences: Annotated[Path, typer.Option(help="sequences.parquet of the verb ingest.")],
-    split: Annotated[Path, typer.Option(help="split.parquet of the verb split.")],
+    settings: Settings,
+    sequences: Sequences,
+    split: Split,
     model: Annotated[list[Path], typer.Option(help="Folder of a trained model; repeat for every fold and seed.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.tsv, predictions.parquet and curves.parquet.")],
-    run: Annotated[str | None, typer.Option(help="Run, if the configuration file holds several.")] = None,
+    run: Run = None,
 ) -> None:
     """Score trained models and baselines on held-out sequences."""
     chosen = load_run(settings, run)
@@ -27,13 +28,7 @@ def evaluate(
     result = evaluate_models(
         chosen, read_parquet(sequences), read_parquet(split), load_models(model), work_dir=work_dir
     )
-    record = {
-        "step": "evaluate",
-        "digest": digest(step_settings(chosen, "evaluate")),
-        "seed": chosen.seed,
-        "format": FORMAT_VERSION,
-        "baselines": result.baselines,
-    }
+    record = step_record(chosen, "evaluate", baselines=result.baselines)
     with replacing_folder(out) as folder:
         write_tsv(folder / "metrics.tsv", result.metrics, record)
         write_parquet(folder / "predictions.parquet", result.predictions, record)

@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from bioattn.cli.network import load_network
 from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, progress_bar, step_record
 from bioattn.config import load_run
 from bioattn.explain.head_motifs import HeadMotifs, head_motifs
@@ -14,7 +15,6 @@ from bioattn.explain.sample import held_out_sample
 from bioattn.io.files import replacing_folder
 from bioattn.io.motifs import jaspar_group, write_meme
 from bioattn.io.tables import read_parquet, write_parquet, write_tsv
-from bioattn.models import load_model
 from bioattn.plot.contact_sheet import contact_sheet
 from bioattn.plot.logo import information_logo
 from bioattn.plot.save import svg_bytes
@@ -32,7 +32,7 @@ def heads(
 ) -> None:
     """Find what each attention head reads: motifs, logos, names."""
     chosen = load_run(settings, run)
-    network, trained = load_model(model)
+    network, trained = load_network(model)
     sample = held_out_sample(chosen, read_parquet(sequences), read_parquet(split), fold=fold)
     group = chosen.motifs.naming_tax_group
     result = head_motifs(

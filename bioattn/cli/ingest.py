@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bioattn.config import FORMAT_VERSION, digest, load_run, step_settings
+from bioattn.cli.options import Run, Settings, step_record
+from bioattn.config import load_run
 from bioattn.io.files import replacing_folder
 from bioattn.io.ingest import ingest as read_sequences
 from bioattn.io.samples import read_samples
@@ -14,21 +15,16 @@ from bioattn.io.tables import write_parquet, write_tsv
 
 
 def ingest(
-    settings: Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")],
+    settings: Settings,
     samples: Annotated[Path, typer.Option(help="samples.tsv: one row per file.")],
     out: Annotated[Path, typer.Option(help="Folder for sequences.parquet, rejected.tsv and summary.json.")],
-    run: Annotated[str | None, typer.Option(help="Run, if the configuration file holds several.")] = None,
+    run: Run = None,
 ) -> None:
     """Read and check FASTA files and their labels."""
     chosen = load_run(settings, run)
     rows = read_samples(samples, chosen.task.targets)
     ingested = read_sequences(rows, chosen.data, chosen.task, seed=chosen.seed)
-    record = {
-        "step": "ingest",
-        "digest": digest(step_settings(chosen, "ingest")),
-        "seed": chosen.seed,
-        "format": FORMAT_VERSION,
-    }
+    record = step_record(chosen, "ingest")
     with replacing_folder(out) as folder:
         write_parquet(folder / "sequences.parquet", ingested.table, record)
         write_tsv(folder / "rejected.tsv", ingested.rejected, record)

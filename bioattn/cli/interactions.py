@@ -12,7 +12,7 @@ from bioattn.cli.options import Fold, Run, Sequences, Settings, Split, step_reco
 from bioattn.config import load_run
 from bioattn.errors import DataError
 from bioattn.explain.coattention import load_coattention
-from bioattn.explain.pairs import pair_data
+from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.files import replacing_folder
 from bioattn.io.tables import read_parquet, read_tsv, write_tsv
 
@@ -35,8 +35,9 @@ def interactions(
             f"every replicate needs both tables, got {len(coattention)} co-attention, {len(knockout)} knock-out"
         )
     attention, records = zip(*map(load_coattention, coattention), strict=True)
+    geometry = Geometry(**records[0]["geometry"])
     table = read_parquet(sequences)
-    data = pair_data(chosen, table, read_parquet(split), fold=fold, **records[0]["geometry"])
+    data = pair_data(chosen, table, read_parquet(split), fold=fold, geometry=geometry)
     result = combine(chosen, table, data, read_tsv(candidates), attention, [read_parquet(k) for k in knockout])
     record = step_record(chosen, "interactions", n_replicates=len(knockout), fold=fold)
     with replacing_folder(out) as folder:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from bioattn.causal.motif_ablation import choose_instances, knock_out
+from bioattn.cli.network import load_network
 from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, progress_bar, step_record
 from bioattn.config import load_run
-from bioattn.explain.pairs import pair_data
+from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.tables import read_parquet, read_tsv, write_parquet
-from bioattn.models import load_model
 
 
 def knockout(
@@ -25,15 +25,9 @@ def knockout(
 ) -> None:
     """Knock out motif pairs in real sequences, with and without the attention edge between them."""
     chosen = load_run(settings, run)
-    network, trained = load_model(model)
-    data = pair_data(
-        chosen,
-        read_parquet(sequences),
-        read_parquet(split),
-        fold=fold,
-        receptive_field_bp=network.receptive_field_bp,
-        token_bp=network.token_bp,
-    )
+    network, trained = load_network(model)
+    geometry = Geometry(network.receptive_field_bp, network.token_bp)
+    data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
     table = read_tsv(candidates)
     pairs = set(table.loc[table["tested"], ["motif_a", "motif_b"]].itertuples(index=False, name=None))
     rules = chosen.interactions

@@ -14,7 +14,7 @@ Run = Annotated[str | None, typer.Option(help="Run, if the configuration file ho
 Sequences = Annotated[Path, typer.Option(help="sequences.parquet of the verb ingest.")]
 Split = Annotated[Path, typer.Option(help="split.parquet of the verb split.")]
 Model = Annotated[Path, typer.Option(help="Folder of a trained model.")]
-Fold = Annotated[int, typer.Option(min=0, help="Fold that the model was trained on.")]
+Fold = Annotated[int, typer.Option(min=0, help="Fold, which names the held-out sequences.")]
 
 
 def step_record(run: RunConfig, step: str, **more: Any) -> dict[str, Any]:

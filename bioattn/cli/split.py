@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bioattn.config import FORMAT_VERSION, digest, load_run, step_settings
+from bioattn.cli.options import Run, Sequences, Settings, step_record
+from bioattn.config import load_run
 from bioattn.data.splits import leakage
 from bioattn.data.splits import split as split_sequences
 from bioattn.io.files import replacing_folder
@@ -13,21 +14,16 @@ from bioattn.io.tables import read_parquet, write_parquet, write_tsv
 
 
 def split(
-    settings: Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")],
-    sequences: Annotated[Path, typer.Option(help="sequences.parquet of the verb ingest.")],
+    settings: Settings,
+    sequences: Sequences,
     out: Annotated[Path, typer.Option(help="Folder for split.parquet and leakage.tsv.")],
-    run: Annotated[str | None, typer.Option(help="Run, if the configuration file holds several.")] = None,
+    run: Run = None,
 ) -> None:
     """Hold out groups of related sequences, and measure leakage."""
     chosen = load_run(settings, run)
     table = read_parquet(sequences)
     subsets = split_sequences(table, chosen.split, chosen.task, seed=chosen.seed)
-    record = {
-        "step": "split",
-        "digest": digest(step_settings(chosen, "split")),
-        "seed": chosen.seed,
-        "format": FORMAT_VERSION,
-    }
+    record = step_record(chosen, "split")
     with replacing_folder(out) as folder:
         write_parquet(folder / "split.parquet", subsets, record)
         write_tsv(folder / "leakage.tsv", leakage(table, subsets), record)

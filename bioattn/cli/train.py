@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bioattn.cli.options import Fold, Run, Sequences, Settings, Split
 from bioattn.config import load_run
 from bioattn.io.files import replacing_folder
 from bioattn.io.motifs import load_motifs
@@ -18,15 +19,15 @@ from bioattn.train.fit import fit
 
 
 def train(
-    settings: Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")],
-    sequences: Annotated[Path, typer.Option(help="sequences.parquet of the verb ingest.")],
-    split: Annotated[Path, typer.Option(help="split.parquet of the verb split.")],
+    settings: Settings,
+    sequences: Sequences,
+    split: Split,
     out: Annotated[
         Path, typer.Option(help="Folder for weights, history and record; OUT.work keeps what a kill leaves.")
     ],
-    fold: Annotated[int, typer.Option(min=0, help="Fold to hold out.")] = 0,
+    fold: Fold = 0,
     seed: Annotated[int, typer.Option(min=0, help="Replicate.")] = 1,
-    run: Annotated[str | None, typer.Option(help="Run, if the configuration file holds several.")] = None,
+    run: Run = None,
 ) -> None:
     """Train one model; resumes after a kill."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)

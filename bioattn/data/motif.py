@@ -72,7 +72,7 @@ def sharpen(ppm: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
     return powered / powered.sum(0, keepdims=True)
 
 
-def trim(ppm: NDArray[np.float64], *, threshold_bits: float = 0.3) -> slice:
+def trim(ppm: NDArray[np.float64], *, threshold_bits: float = 0.15) -> slice:
     """Columns between the first and the last one that carry at least `threshold_bits`; all if none does."""
     strong = np.flatnonzero(information(ppm) >= threshold_bits)
     return slice(int(strong[0]), int(strong[-1]) + 1) if len(strong) else slice(0, ppm.shape[1])

@@ -227,7 +227,7 @@ def ablate_head(
     name = f"layer.{layer}.attn.head_output"
     device = next(model.parameters()).device
     tokens = [batch.to(device) for batch in batches(codes)]
-    total, count = torch.zeros(()), 0
+    total, count = torch.zeros((), device=device), 0
     before = []
     with taps.record(model, [name]) as store:
         for batch in tokens:

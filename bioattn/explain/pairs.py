@@ -6,6 +6,7 @@ model and every step sees the same instances.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -64,8 +65,15 @@ class PairData:
         return len(self.motifs)
 
 
+class Geometry(NamedTuple):
+    """What decides whether two sites can share a token: a model's receptive field and bases per token."""
+
+    receptive_field_bp: int
+    token_bp: int
+
+
 def pair_data(
-    run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame, *, fold: int, receptive_field_bp: int, token_bp: int
+    run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame, *, fold: int, geometry: Geometry
 ) -> PairData:
     """Held-out sequences of a fold with their hits and pair instances.
 
@@ -73,7 +81,7 @@ def pair_data(
     ----------
     sequences, split : DataFrame
         As the steps `ingest` and `split` write them.
-    receptive_field_bp, token_bp : int
+    geometry : Geometry
         Of the models. Sites whose knock-outs would touch the same token are no instance.
 
     Raises
@@ -95,11 +103,11 @@ def pair_data(
     hits = all_hits[all_hits["sequence"].isin(held)].reset_index(drop=True)
     hits["sequence"] = np.searchsorted(held, hits["sequence"])
     flank_bp = 0 if run.motifs.sites else FLANK_BP
-    instances = pair_instances(hits, margin_bp=flank_bp + receptive_field_bp // 2, token_bp=token_bp)
+    instances = pair_instances(hits, margin_bp=flank_bp + geometry.receptive_field_bp // 2, token_bp=geometry.token_bp)
     if instances.empty:
         raise DataError(
             f"none of {len(held)} held-out sequences holds two different motifs in tokens of their own "
-            f"({token_bp} bp per token, receptive field {receptive_field_bp} bp): check motifs, "
+            f"({geometry.token_bp} bp per token, receptive field {geometry.receptive_field_bp} bp): check motifs, "
             "interactions.hit_p_value and model.stem"
         )
     controls = [site.control for site in run.motifs.sites] or [False] * len(motifs)

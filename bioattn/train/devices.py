@@ -53,5 +53,5 @@ def resolve_device(device: str, precision: str) -> Device:
 
 def _warn_idle(reason: str, way_out: str) -> None:
     warnings.warn(
-        f"A GPU IS PRESENT BUT UNUSED: {reason}, training runs on the CPU; {way_out}", BioattnWarning, stacklevel=3
+        f"A GPU IS PRESENT BUT UNUSED: {reason}, so this runs on the CPU; {way_out}", BioattnWarning, stacklevel=3
     )

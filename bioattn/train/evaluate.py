@@ -16,6 +16,7 @@ from bioattn.models import load_model
 from bioattn.rng import stream
 from bioattn.train.baselines import fit_baseline
 from bioattn.train.data import SUBSETS, Examples, load_examples, predict
+from bioattn.train.devices import resolve_device
 from bioattn.train.metrics import (
     Score,
     best_mcc_threshold,
@@ -248,7 +249,7 @@ def _mean_draws(repeats: Sequence[Score]) -> Array:
 
 
 def load_models(folders: Sequence[str | Path]) -> list[TrainedModel]:
-    """Trained models of the folders that the `train` step wrote.
+    """Trained models of the folders that the `train` step wrote, on CUDA where there is one.
 
     Raises
     ------
@@ -256,11 +257,12 @@ def load_models(folders: Sequence[str | Path]) -> list[TrainedModel]:
         If a folder holds no whole model or does not say its fold and seed.
     """
     models = []
+    device = resolve_device("auto", "32-true").accelerator
     for folder in map(Path, folders):
         network, record = load_model(folder)
         missing = [key for key in ("fold", "seed") if key not in record]
         if missing:
             raise DataError(f"{folder}: the model's record does not say its {' and '.join(missing)}: train it again")
         n_parameters = sum(p.numel() for p in network.parameters())
-        models.append(TrainedModel(int(record["fold"]), int(record["seed"]), network, n_parameters))
+        models.append(TrainedModel(int(record["fold"]), int(record["seed"]), network.to(device), n_parameters))
     return models

@@ -1,6 +1,5 @@
 """The default configuration, whole, with the numbers that README promises."""
 
-import json
 import shutil
 from itertools import combinations
 from pathlib import Path

@@ -1,0 +1,112 @@
+"""From models to verdicts through the command line, on models that were never trained: the null of everything."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from bioattn.causal.decide import CAUSAL, COLUMNS, HIDDEN, VERDICTS
+from bioattn.cli.app import main
+from bioattn.config import load_run
+from bioattn.io.motifs import load_motifs
+from bioattn.io.tables import read_parquet, read_record, read_tsv
+from bioattn.models import build_model, save_model
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the verbs about heads and pairs write, from 600 simulated promoters and three random models."""
+    work = tmp_path_factory.mktemp("verbs")
+    document = yaml.safe_load((root / "config" / "config.yaml").read_text())
+    planted = document["runs"]["planted"]
+    planted["data"]["simulate"] = {"n_sequences": 600}
+    planted["explain"] = {"ism_sequences": 3, "motifs_per_head": 1}
+    planted["motifs"]["naming_tax_group"] = None
+    planted["interactions"] = {"instances_per_pair": 10, "draws": 1, "permutations": 99, "min_instances": 5}
+    (work / "config.yaml").write_text(yaml.safe_dump({"runs": {"planted": planted}}))
+    settings = ["--settings", work / "config.yaml"]
+    data = ["--sequences", work / "data" / "sequences.parquet", "--split", work / "split" / "split.parquet"]
+    call("simulate", *settings, "--out", work / "input")
+    call("ingest", *settings, "--samples", work / "input" / "samples.tsv", "--out", work / "data")
+    call("split", *settings, *data[:2], "--out", work / "split")
+    run = load_run(work / "config.yaml")
+    motifs = load_motifs(run.motifs)
+    for seed in SEEDS:
+        model = build_model(run.model, n_readouts=1, motifs=motifs, seed=seed)
+        record = {"digest": "untrained", "seed": seed, "fold": 0}
+        save_model(work / f"model{seed}", model, config=run.model, motifs=motifs, record=record)
+        inputs = [*settings, *data, "--model", work / f"model{seed}"]
+        call("coattention", *inputs, "--out", work / f"coattention{seed}.npz")
+    attention = [word for seed in SEEDS for word in ("--coattention", work / f"coattention{seed}.npz")]
+    call("candidates", *settings, *data, *attention, "--out", work / "candidates.tsv")
+    candidates = ["--candidates", work / "candidates.tsv"]
+    for seed in SEEDS:
+        inputs = [*settings, *data, "--model", work / f"model{seed}"]
+        call("knockout", *inputs, *candidates, "--out", work / f"knockout{seed}.parquet")
+    knockouts = [word for seed in SEEDS for word in ("--knockout", work / f"knockout{seed}.parquet")]
+    call("interactions", *settings, *data, *candidates, *attention, *knockouts, "--out", work / "table")
+    call("heads", *settings, *data, "--model", work / "model1", "--out", work / "heads")
+    return work
+
+
+def call(*words: object) -> None:
+    """Run a verb; its success is an exit too."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def test_every_pair_has_a_row_with_every_defined_column(folder: Path):
+    """66 pairs; the columns are those of the dictionary beside the table; each row says how it came about."""
+    table = read_tsv(folder / "table" / "interactions.tsv")
+    dictionary = read_tsv(folder / "table" / "columns.tsv")
+    assert len(table) == 66 and list(table.columns) == list(COLUMNS) == dictionary["column"].tolist()
+    assert set(table["verdict"]) <= set(VERDICTS) and table["sentence"].str.len().min() > 10
+    assert (table["n_instances"] > 0).equals(table["tested"])
+    assert read_record(folder / "table" / "interactions.tsv")["n_replicates"] == len(SEEDS)
+
+
+def test_untrained_models_support_no_pair(folder: Path):
+    """Random weights read sequences, but no pair survives the interventions in all replicates."""
+    verdicts = read_tsv(folder / "table" / "interactions.tsv")["verdict"]
+    assert not verdicts.isin([CAUSAL, HIDDEN]).any()
+
+
+def test_heads_verb_writes_all_its_files(folder: Path):
+    """Table, motifs, matrices, logos and mutagenesis agree with each other."""
+    heads = read_tsv(folder / "heads" / "heads.tsv")
+    assert set(zip(heads["layer"], heads["head"], strict=True)) == {(0, h) for h in range(4)}
+    matrices = np.load(folder / "heads" / "motifs.npz")
+    with_motif = heads[heads["motif"] >= 0]
+    assert len(matrices) == len(with_motif)
+    assert all((folder / "heads" / logo).read_text().startswith("<?xml") for logo in with_motif["logo"])
+    ism = read_parquet(folder / "heads" / "ism.parquet")
+    assert ism.groupby("name").size().tolist() == [160] * 3
+    letters = ism[list("ACGT")].to_numpy()
+    own = letters[np.arange(len(ism)), ["ACGT".index(r) for r in ism["reference"]]]
+    assert (own == 0).all()
+    assert (folder / "heads" / "contact_sheet.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("spoilt", ["coattention2.npz", "knockout2.parquet", "candidates.tsv"])
+def test_missing_replicates_are_named(folder: Path, spoilt: str, capsys: pytest.CaptureFixture[str]):
+    """A missing table ends in status 2 and its name; the earlier result stays."""
+    before = (folder / "table" / "interactions.tsv").read_bytes()
+    hidden = (folder / spoilt).rename(folder / "hidden")
+    words = ["interactions", "--settings", folder / "config.yaml", "--candidates", folder / "candidates.tsv"]
+    words += ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
+    for seed in SEEDS:
+        words += ["--coattention", folder / f"coattention{seed}.npz", "--knockout", folder / f"knockout{seed}.parquet"]
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            call(*words, "--out", folder / "table")
+    finally:
+        hidden.rename(folder / spoilt)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and spoilt in error and error.count("\n") == 1
+    assert (folder / "table" / "interactions.tsv").read_bytes() == before
