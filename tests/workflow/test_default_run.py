@@ -86,8 +86,8 @@ def test_only_the_planted_interaction_is_called_causal(results, run):
 def test_hidden_cause_and_inert_company_are_not_called_causal(results, run):
     """Knock-outs do find an interaction for the hidden-cause pair; its co-occurrence keeps it from being called one."""
     truth = read_tsv(results / run / "input" / "truth_pairs.tsv").set_index("class")
-    table = verdicts(results, run)
-    found = {name: table.loc[frozenset(truth.loc[name, ["motif_a", "motif_b"]])] for name in ("HIDDEN", "INERT")}
+    rows = verdicts(results, run).to_dict("index")
+    found = {name: rows[frozenset(truth.loc[name, ["motif_a", "motif_b"]])] for name in ("HIDDEN", "INERT")}
     assert found["HIDDEN"]["verdict"] == "co-occurrence confounded" and found["HIDDEN"]["epistasis_effect"] > 0.3
     assert found["INERT"]["verdict"] in ("not supported", "co-occurrence confounded", "not tested")
     assert abs(found["INERT"]["epistasis_effect"]) < 0.1 and found["INERT"]["cooccurrence_logodds"] > 1
