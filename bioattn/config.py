@@ -319,7 +319,10 @@ class InteractionsConfig(Section):
     """Pairs of motifs: candidates, interventions and verdicts."""
 
     hit_p_value: float = Field(1e-4, gt=0, lt=1, description="a motif hit is a match of at most this p-value")
-    n_sequences: int = Field(3000, ge=50, description="most held-out sequences for co-attention and co-occurrence")
+    most_motifs: int = Field(
+        40, ge=2, description="of a larger library, only this many motifs: those with most hits, one of each family"
+    )
+    n_sequences: int = Field(3000, ge=50, description="most held-out sequences for co-attention and interventions")
     instances_per_pair: int = Field(100, ge=10, description="most sequences per pair for interventions")
     draws: int = Field(4, ge=1, description="replacements drawn for each knocked-out site")
     n_noncandidates: int = Field(

@@ -4,6 +4,7 @@ They follow from the settings, the data and the split alone, so every replicate
 model and every step sees the same instances.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,9 +18,12 @@ from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif, log_odds
 from bioattn.data.replacement import FLANK_BP
-from bioattn.errors import ConfigError, DataError
+from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.explain.hits import find_hits, pair_instances, site_hits, site_motifs
 from bioattn.io.motifs import load_motifs
+
+#: Training sequences in which the motifs of a large library are counted.
+_LIBRARY_SAMPLE = 2000
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,33 @@ def _library_hits(
         return motifs, hits[hits["score"] >= hits.groupby("motif")["score"].transform("median")].reset_index(drop=True)
     motifs = load_motifs(run.motifs)
     _check_two(motifs)
+    motifs = _most_frequent(motifs, training, run)
     return motifs, find_hits(codes, motifs, p_value=run.interactions.hit_p_value)
+
+
+def _most_frequent(motifs: list[Motif], training: NDArray[np.uint8], run: RunConfig) -> list[Motif]:
+    """The library, or of a large one the motifs with most hits in training sequences, one of each family.
+
+    The choice looks at neither targets nor models, so it biases no test.
+    """
+    most = run.interactions.most_motifs
+    if len(motifs) <= most:
+        return motifs
+    draw = rng.stream(run.seed, "pairs", "library")
+    sample = training[draw.permutation(len(training))[:_LIBRARY_SAMPLE]]
+    hits = find_hits(sample, motifs, p_value=run.interactions.hit_p_value)
+    count = np.bincount(hits["motif"].to_numpy(dtype=int), minlength=len(motifs))
+    best: dict[str, int] = {}
+    for m in np.argsort(-count, kind="stable"):
+        best.setdefault(motifs[m].family or motifs[m].motif_id, int(m))
+    chosen = sorted(list(best.values())[:most])
+    warnings.warn(
+        f"pairs are made of {len(chosen)} of {len(motifs)} motifs: those with most hits, one of each family; "
+        "interactions.most_motifs or motifs.jaspar_ids change that",
+        BioattnWarning,
+        stacklevel=2,
+    )
+    return [motifs[m] for m in chosen]
 
 
 def _functional_sites(run: RunConfig, n: int) -> pd.DataFrame:

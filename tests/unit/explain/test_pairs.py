@@ -7,7 +7,7 @@ import pytest
 from bioattn.config import parse_run
 from bioattn.data import alphabet
 from bioattn.data.motif import log_odds, scan
-from bioattn.errors import ConfigError, DataError
+from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.explain.pairs import Geometry, choose_pairs, pair_data
 from bioattn.io.motifs import jaspar_motif
 
@@ -53,6 +53,17 @@ def test_large_sets_are_sampled_the_same_way_every_time():
     run = run_with(interactions={"n_sequences": 50})
     first, again = (pair_data(run, sequences, split, fold=0, geometry=GEOMETRY) for _ in range(2))
     assert len(first.codes) == 50 and (first.codes == again.codes).all() and first.hits.equals(again.hits)
+
+
+def test_a_large_library_is_cut_to_its_most_frequent_families():
+    """Of all vertebrate motifs, ten are kept, of ten families, the planted one among them; and it is said."""
+    sequences, split = tables()
+    run = parse_run({"motifs": {"jaspar_tax_group": "vertebrates"}, "interactions": {"most_motifs": 10}})
+    with pytest.warns(BioattnWarning, match=r"pairs are made of 10 of \d+ motifs"):
+        data = pair_data(run, sequences, split, fold=0, geometry=GEOMETRY)
+    families = [m.family for m in data.motifs]
+    assert len(set(families)) == 10
+    assert jaspar_motif("MA0060.4").family in families
 
 
 def test_fixed_sites_count_where_they_are_intact():
