@@ -101,7 +101,11 @@ def decide(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:
 
 
 def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[str, str]:
-    """Verdict and evidence level of one pair: the first rule that applies."""
+    """Verdict and evidence level of one pair: the first rule that applies.
+
+    Epistasis counts if it is significant and of a size that counts over replicates,
+    larger than with a control locus in the same sequences, and of one sign in most replicates.
+    """
     too_few = row["n_sequences"] < config.min_instances or row["n_replicates"] < config.min_replicates
     if too_few:
         return INSUFFICIENT, "L0"

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bioattn.errors import ConfigError
+
 
 class MeanPooling(nn.Module):
     """Mean over real tokens."""
@@ -39,5 +41,16 @@ class AttentionPooling(nn.Module):
 
 
 def pooling(kind: str, d_model: int) -> nn.Module:
-    """Pooling module of a kind: "mean", "sum" or "attention"."""
-    return {"mean": MeanPooling, "sum": SumPooling}[kind]() if kind != "attention" else AttentionPooling(d_model)
+    """Pooling module of a kind: "mean", "sum" or "attention".
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind.
+    """
+    if kind == "attention":
+        return AttentionPooling(d_model)
+    plain = {"mean": MeanPooling, "sum": SumPooling}
+    if kind not in plain:
+        raise ConfigError(f"'{kind}' is not a kind of pooling; allowed: mean, sum, attention")
+    return plain[kind]()

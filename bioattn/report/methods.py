@@ -136,8 +136,10 @@ def _interventions(run: RunConfig) -> str:
         f"{inter.instances_per_pair} held-out sequences each: either site and both were replaced by shuffles of their "
         f"letters that hold no motif ({inter.draws} draws) and epistasis, f(ab) - f(a) - f(b) + f(neither), was "
         f"measured on the {run.task.scale} scale. A pair is "
-        f"supported if epistasis {minimum} has q < {setting(inter.q_value)} (Benjamini-Hochberg) and recurs in "
-        f"{percent(inter.support)} of the replicates; 'causal in model' also needs {percent(inter.mediated_floor)} of "
+        f"supported if epistasis {minimum} has q < {setting(inter.q_value)} (t-test over replicates, "
+        "Benjamini-Hochberg), exceeds the epistasis with a control locus of the same width (sign-flip permutation p < "
+        f"{setting(inter.q_value)}) and recurs in {percent(inter.support)} of the replicates; 'causal in model' also "
+        f"needs {percent(inter.mediated_floor)} of "
         "it to vanish when attention between the two sites is blocked, and no co-occurrence beyond "
         f"{setting(inter.cooccurrence_floor)} log odds unless interventional data agree."
     )

@@ -7,9 +7,10 @@ import torch
 from bioattn.config import ModelConfig, StemConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
-from bioattn.errors import DataError
+from bioattn.errors import ConfigError, DataError
 from bioattn.models import build_model, load_model, reverse_complement, save_model
 from bioattn.nn import taps
+from bioattn.nn.readouts import pooling
 from bioattn.tokens import nucleotide
 
 MOTIFS = [Motif("GATAAGC", "M1", np.full((4, 7), 0.02) + 0.92 * np.eye(4)[[2, 0, 3, 0, 0, 2, 1]].T)]
@@ -131,6 +132,12 @@ def test_taps_read_and_replace_without_changing_the_model():
     with taps.edit(model, {name: torch.zeros_like}):
         assert not torch.allclose(model(tokens), plain)
     torch.testing.assert_close(model(tokens), plain, rtol=0, atol=0)
+
+
+def test_unknown_pooling_lists_the_known_ones():
+    """The name that was given and the allowed ones are in the message."""
+    with pytest.raises(ConfigError, match="'max' is not a kind of pooling; allowed: mean, sum, attention"):
+        pooling("max", 8)
 
 
 def test_unknown_tap_lists_near_names():
