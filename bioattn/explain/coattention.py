@@ -182,15 +182,15 @@ def candidate_table(replicates: Sequence[CoAttention], *, floor_bits: float, q_v
     null = np.mean([r.null for r in replicates], axis=0)
     a, b = np.triu_indices(observed.shape[0], k=1)
     observed, null = observed[a, b], null[:, a, b]
-    with np.errstate(invalid="ignore"):
-        centre, spread = np.nanmean(null, axis=0), np.nanstd(null, axis=0)
-        z, z_null = (observed - centre) / spread, ((null - centre) / spread).ravel()
-    z_null = np.sort(z_null[np.isfinite(z_null)])
-    p = np.full(len(z), np.nan)
-    usable = np.isfinite(z)
-    p[usable] = (1 + len(z_null) - np.searchsorted(z_null, z[usable], side="left")) / (1 + len(z_null))
-    q = np.full(len(z), np.nan)
-    if usable.any():
+    p, q = np.full((2, len(a)), np.nan)
+    # A pair that never occurs has no statistic; one that rarely does may vanish under some permutations.
+    usable = np.flatnonzero(np.isfinite(observed) & (np.isfinite(null).sum(axis=0) > 1))
+    if len(usable):
+        centre, spread = np.nanmean(null[:, usable], axis=0), np.nanstd(null[:, usable], axis=0)
+        spread = np.maximum(spread, np.finfo(float).tiny)
+        z, z_null = (observed[usable] - centre) / spread, ((null[:, usable] - centre) / spread).ravel()
+        z_null = np.sort(z_null[np.isfinite(z_null)])
+        p[usable] = (1 + len(z_null) - np.searchsorted(z_null, z, side="left")) / (1 + len(z_null))
         q[usable] = false_discovery_control(p[usable])
     table = pd.DataFrame(
         {"motif_a": a, "motif_b": b, "attention_effect_bits": observed, "attention_p": p, "attention_q": q}

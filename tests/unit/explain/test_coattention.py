@@ -79,6 +79,29 @@ def test_without_a_planted_pair_p_values_are_uniform():
     assert abs((p < 0.1).mean() - 0.1) < error
 
 
+@pytest.mark.filterwarnings("error")
+def test_pair_that_never_occurs_has_no_statistic():
+    """NaN for that pair, numbers for the others, and no warning about empty means."""
+    attention, hits, instances = made_up(0, boost=None, n=60)
+    absent = (instances["motif_a"] == 1) & (instances["motif_b"] == 3)
+    lonely = instances["sequence"].isin(instances.loc[absent, "sequence"])
+    kept = np.flatnonzero(~lonely)
+    hits = hits[hits["sequence"].isin(instances.loc[kept, "sequence"])]
+    table = candidate_table(
+        [measure(attention[kept], hits.reset_index(drop=True), _renumbered(instances.loc[kept], hits))],
+        floor_bits=1.0,
+        q_value=0.05,
+    ).set_index(["motif_a", "motif_b"])
+    assert np.isnan(table.loc[(1, 3), "attention_p"]) and not table.loc[(1, 3), "candidate"]
+    assert table["attention_p"].notna().sum() >= 5
+
+
+def _renumbered(instances: pd.DataFrame, hits: pd.DataFrame) -> pd.DataFrame:
+    """Instances that point to the rows of `hits` as they are numbered from zero."""
+    row = pd.Series(np.arange(len(hits)), index=hits.index)
+    return instances.assign(hit_a=row[instances["hit_a"]].to_numpy(), hit_b=row[instances["hit_b"]].to_numpy())
+
+
 def test_replicates_are_averaged_under_the_null_too():
     """The mean of two replicates is compared with the mean of their nulls."""
     first, second = (measure(*made_up(0, boost=boost)) for boost in ((2, 3, 1), None))
