@@ -201,7 +201,8 @@ def _evaluation(
             {
                 "model": model,
                 "fold": 0,
-                "seed": seed,
+                # Baselines have no seed, as in the real table.
+                "seed": pd.array([seed if model == "transformer" else None], dtype="Int64").repeat(len(x)),
                 "subset": "test",
                 "readout": readout,
                 "kind": kind,

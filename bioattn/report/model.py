@@ -276,7 +276,7 @@ def _curve_picture(curves: pd.DataFrame, kind: str, run: RunConfig) -> Picture |
         return None
     keys = [key for key in ("fold", "seed") if key in rows]
     if keys:
-        rows = rows.assign(replicate=rows[keys].astype(str).agg("/".join, axis=1))
+        rows = rows.assign(replicate=rows.groupby(keys, dropna=False).ngroup())  # baselines have no seed
     rows = rows.assign(model=rows["model"].map(lambda name: MODEL_NAMES.get(name, name)))
     titles = {"roc": "ROC curve", "pr": "Precision-recall curve", "calibration": "Calibration curve"}
     alt = f"{titles[kind]} of {', '.join(dict.fromkeys(rows['model']))}"

@@ -76,7 +76,7 @@ def test_ecoli_promoters(real_clone, shared_data):
     (real_clone.work / "samples.tsv").write_text("\n".join(["sample\tpath\tlabel", *rows]) + "\n")
     example(real_clone, "ipromoter2l", "samples.tsv", seeds=[1])
     runs = ("ipromoter2l_random", "ipromoter2l_grouped")
-    real_clone.run(*targets(*runs), "--configfile", "config.yaml")
+    real_clone.run(*targets(*runs), f"results/{runs[0]}/report.html", "--configfile", "config.yaml")
     assert held_out(real_clone, runs[0], "auroc").mean() >= 0.89
     assert held_out(real_clone, runs[0], "mcc").mean() >= 0.62
     assert abs(spacer_mode(real_clone, runs[0]) - 17) <= 1
