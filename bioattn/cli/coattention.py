@@ -26,7 +26,7 @@ def coattention(
     """Measure co-attention of motif pairs against permuted identities."""
     chosen = load_run(settings, run)
     network, trained = load_network(model)
-    geometry = Geometry(network.receptive_field_bp, network.token_bp)
+    geometry = Geometry.of(network)
     data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
     result = measure(
         pair_attention(network, data.codes, data.hits, data.instances),

@@ -26,7 +26,7 @@ def knockout(
     """Knock out motif pairs in real sequences, with and without the attention edge between them."""
     chosen = load_run(settings, run)
     network, trained = load_network(model)
-    geometry = Geometry(network.receptive_field_bp, network.token_bp)
+    geometry = Geometry.of(network)
     data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
     table = read_tsv(candidates)
     pairs = set(table.loc[table["tested"], ["motif_a", "motif_b"]].itertuples(index=False, name=None))

@@ -359,6 +359,11 @@ def _check_fold(
 # ------------------------------------------------------------------------ leakage
 
 
+def subset_of(sequences: pd.DataFrame, split_table: pd.DataFrame, *, fold: int) -> NDArray[np.object_]:
+    """Subset ("train", "validation" or "test") of each sequence (N,) in one fold, whatever order the split has."""
+    return split_table.set_index("name").loc[sequences["name"], f"fold_{fold}"].to_numpy()
+
+
 def leakage(table: pd.DataFrame, split_table: pd.DataFrame, *, kmer: int | None = None) -> pd.DataFrame:
     """What held-out sequences have in common with training, one row per fold and held-out subset.
 

@@ -18,9 +18,11 @@ from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif, log_odds
 from bioattn.data.replacement import FLANK_BP
+from bioattn.data.splits import subset_of
 from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.explain.hits import find_hits, pair_instances, site_hits, site_motifs
 from bioattn.io.motifs import load_motifs
+from bioattn.models import SequenceModel
 
 #: Training sequences in which the motifs of a large library are counted.
 _LIBRARY_SAMPLE = 2000
@@ -75,6 +77,11 @@ class Geometry(NamedTuple):
     receptive_field_bp: int
     token_bp: int
 
+    @classmethod
+    def of(cls, model: SequenceModel) -> "Geometry":
+        """Geometry of a model."""
+        return cls(model.receptive_field_bp, model.token_bp)
+
 
 def pair_data(
     run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame, *, fold: int, geometry: Geometry
@@ -95,7 +102,7 @@ def pair_data(
     DataError
         If no sequence holds two of them far enough apart.
     """
-    subset = split.set_index("name").loc[sequences["name"], f"fold_{fold}"].to_numpy()
+    subset = subset_of(sequences, split, fold=fold)
     held = np.flatnonzero(subset != "train")
     most = run.interactions.n_sequences
     if len(held) > most:

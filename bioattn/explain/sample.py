@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bioattn import rng
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
+from bioattn.data.splits import subset_of
 from bioattn.errors import DataError
 
 
@@ -31,7 +32,7 @@ def held_out_sample(run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame
     DataError
         If the fold has no test sequences to take.
     """
-    subset = split.set_index("name").loc[sequences["name"], f"fold_{fold}"].to_numpy()
+    subset = subset_of(sequences, split, fold=fold)
     wanted = np.ones(len(sequences), dtype=bool)
     if run.task.kind == "binary":
         wanted = sequences[run.task.targets[0]].to_numpy() == 1

@@ -10,7 +10,7 @@ import pytest
 from bioattn.config import RunConfig, parse_run
 from bioattn.data import splits
 from bioattn.data.alphabet import reverse_complement
-from bioattn.data.splits import assign_groups, kmers, leakage, partition, split
+from bioattn.data.splits import assign_groups, kmers, leakage, partition, split, subset_of
 from bioattn.errors import BioattnWarning, DataError
 
 
@@ -298,3 +298,10 @@ def test_partition_balances_strata_of_single_members() -> None:
     parts = partition(counts, [0.7, 0.2, 0.1], sink=True, rng=np.random.default_rng(1))
     found = np.array([[((parts == p) & (strata == s)).sum() for s in range(3)] for p in range(3)])
     assert np.abs(found - np.outer([0.7, 0.2, 0.1], [100, 300, 70])).max() <= 1.5
+
+
+def test_subsets_follow_names_not_rows() -> None:
+    """A split in another order gives each sequence its own subset."""
+    sequences = pd.DataFrame({"name": ["a", "b", "c"]})
+    table = pd.DataFrame({"name": ["c", "a", "b"], "fold_1": ["test", "train", "validation"]})
+    assert subset_of(sequences, table, fold=1).tolist() == ["train", "validation", "test"]
