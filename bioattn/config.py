@@ -222,24 +222,65 @@ class StemConfig(Section):
         return self
 
 
+class MaskConfig(Section):
+    """Which tokens may read which. Window, dilated and random blocks add up; none of them: every token reads all."""
+
+    window: int | None = Field(None, ge=1, description="tokens read on either side; null: all of them")
+    dilated_step: int | None = Field(
+        None, ge=2, description="also read every so many tokens, dilated_reach times on either side"
+    )
+    dilated_reach: int = Field(4, ge=1, description="steps of dilated_step on either side")
+    random_blocks: int = Field(0, ge=0, description="also read so many random blocks of block tokens per block")
+    block: int = Field(64, ge=1, description="tokens of a random block")
+    global_tokens: int = Field(0, ge=0, description="leading tokens that read all and are read by all")
+    causal: bool = Field(False, description="read no later token")
+
+    @property
+    def restricted(self) -> bool:
+        """Whether some tokens may not read some others."""
+        return self.causal or self.sparse
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the number of tokens that one token reads does not grow with the length."""
+        return self.window is not None or self.dilated_step is not None or self.random_blocks > 0
+
+
 class ModelConfig(Section):
-    """The Transformer."""
+    """The Transformer, or a recurrent network in its place."""
 
     stem: StemConfig = StemConfig()
+    encoder: Literal["attention", "gru", "lstm"] = Field(
+        "attention",
+        description="attention; gru, lstm: bidirectional recurrent baselines with the same stem and readout",
+    )
     d_model: int = Field(64, ge=2, description="width of the token representation")
     n_layers: int = Field(2, ge=1, description="encoder blocks")
     n_heads: int = Field(4, ge=1, description="attention heads per block")
     d_feedforward: int = Field(128, ge=1, description="width of the feed-forward layer")
     feedforward: Literal["gelu", "swiglu"] = Field("gelu", description="kind of feed-forward layer")
-    positions: Literal["none", "sinusoidal", "learned", "rope", "relative"] = Field(
+    positions: Literal["none", "sinusoidal", "learned", "rope", "relative", "alibi"] = Field(
         "relative",
-        description="how positions enter: added to tokens (sinusoidal, learned) or to scores (rope, relative)",
+        description="how positions enter: added to tokens (sinusoidal, learned) or in scores (rope, relative, alibi)",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout on residual branches")
-    pooling: Literal["mean", "sum", "attention"] = Field("mean", description="tokens to one vector, padding left out")
-    backend: Literal["reference", "sdpa"] = Field("sdpa", description="attention kernel")
+    pooling: Literal["mean", "sum", "attention", "cls"] = Field(
+        "mean", description="tokens to one vector, padding left out; cls: a learned token before the first"
+    )
+    mask: MaskConfig = MaskConfig()
+    backend: Literal["reference", "sdpa", "local", "flex"] = Field(
+        "sdpa", description="attention kernel; local: cost linear in length, needs a mask; flex: trains on CUDA only"
+    )
+    checkpointing: bool = Field(
+        False, description="keep no activations inside blocks, compute them again for the gradient: less memory"
+    )
     reverse_complement: Literal["none", "average"] = Field("none", description="average: mean readout of both strands")
     max_length: int = Field(4096, ge=1, description="learned positions: longest input in tokens")
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether there are attention heads to look at."""
+        return self.encoder == "attention"
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
@@ -251,6 +292,20 @@ class ModelConfig(Section):
             raise ValueError(
                 "model.positions 'rope' needs an even head width, "
                 f"got d_model / n_heads = {self.d_model // self.n_heads}"
+            )
+        if self.backend == "local" and self.has_attention and not self.mask.sparse:
+            raise ValueError(
+                "model.backend 'local' needs a sparse mask: "
+                "set model.mask.window (or dilated_step, random_blocks), or model.backend 'sdpa'"
+            )
+        if self.mask.global_tokens and not self.mask.sparse:
+            raise ValueError(
+                "model.mask.global_tokens has no meaning where every token reads all: "
+                "set model.mask.window (or dilated_step, random_blocks), or remove it"
+            )
+        if not self.has_attention and (self.mask.restricted or self.checkpointing):
+            raise ValueError(
+                f"model.encoder '{self.encoder}' has no attention: remove model.mask and model.checkpointing"
             )
         return self
 
@@ -280,6 +335,9 @@ class TrainConfig(Section):
         "auto", description="auto: bf16 on CUDA, float32 on CPU"
     )
     threads: int = Field(1, ge=1, description="CPU threads of one training job")
+    memory_gb: float | None = Field(
+        None, gt=0, description="most memory of a training job in GiB; null: what the device, job or container has"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
@@ -292,7 +350,7 @@ class EvaluateConfig(Section):
     """Held-out scores and the baselines next to them."""
 
     bootstrap: int = Field(500, ge=0, description="bootstrap draws for confidence intervals (by split group)")
-    baselines: list[Literal["composition", "onehot", "kmer", "cnn"]] = Field(
+    baselines: list[Literal["composition", "onehot", "kmer", "cnn", "rnn"]] = Field(
         ["composition", "onehot", "kmer", "cnn"], description="baselines trained on the same split"
     )
     kmer_max: int = Field(5, ge=1, le=7, description="k-mer baseline: counts of all k-mers up to this length")
@@ -359,6 +417,11 @@ class RunConfig(Section):
     explain: ExplainConfig = ExplainConfig()
     interactions: InteractionsConfig = InteractionsConfig()
 
+    @property
+    def tests_pairs(self) -> bool:
+        """Whether there are motifs or sites, and attention, so that pairs can be tested."""
+        return self.motifs.any and self.model.has_attention
+
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
         if self.model.stem.kind == "pwm" and not self.motifs.has_matrices:
@@ -397,7 +460,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "ingest": ("seed", "data", "task"),
     "split": ("seed", "task", "split"),
     "train": ("seed", "task", "motifs", "model", "train"),
-    "evaluate": ("seed", "task", "train", "evaluate"),
+    "evaluate": ("seed", "task", "motifs", "model", "train", "evaluate"),
     "heads": ("seed", "task", "motifs", "explain"),
     "coattention": ("seed", "task", "motifs", "interactions"),
     "interactions": ("seed", "data.interventional", "task", "motifs", "interactions"),

@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bioattn.config import ModelConfig
+from bioattn.config import MaskConfig, ModelConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif, log_odds, score_threshold
 from bioattn.io.weights import load_weights, save_weights
+from bioattn.nn.checks import values_known
 from bioattn.nn.encoder import Encoder
-from bioattn.nn.readouts import pooling
+from bioattn.nn.masks import BlockSparse, Causal, Dilated, Global, Mask, Window
+from bioattn.nn.readouts import FirstToken, pooling
+from bioattn.nn.recurrent import RecurrentEncoder
 from bioattn.nn.stem import BaseStem, ConvStem
 
 #: A stem filter starts to count at sites this unlikely in random sequence.
@@ -22,23 +25,34 @@ PWM_STEM_P_VALUE = 1e-3
 
 
 class SequenceModel(nn.Module):
-    """Transformer from nucleotide tokens to readouts on the pre-link scale.
+    """Transformer (or recurrent network) from nucleotide tokens to readouts on the pre-link scale.
 
     Nothing is coupled across the batch, so the readout of a sequence does not
     depend on its batch mates. Build it with `build_model`.
+
+    With pooling by `FirstToken` a learned token stands before those of the
+    sequence: token t of the sequence has index t + `n_prefix` in every tap.
     """
 
     readout_mean: Tensor
     readout_sd: Tensor
 
     def __init__(
-        self, stem: BaseStem | ConvStem, encoder: Encoder, pool: nn.Module, n_readouts: int, *, average_strands: bool
+        self,
+        stem: BaseStem | ConvStem,
+        encoder: Encoder | RecurrentEncoder,
+        pool: nn.Module,
+        n_readouts: int,
+        *,
+        average_strands: bool,
     ) -> None:
         super().__init__()
+        d_model = encoder.norm.normalized_shape[0]
         self.stem = stem
         self.encoder = encoder
         self.pooling = pool
-        self.readout = nn.Linear(encoder.norm.normalized_shape[0], n_readouts)
+        self.prefix = nn.Parameter(torch.randn(d_model) * 0.02) if isinstance(pool, FirstToken) else None
+        self.readout = nn.Linear(d_model, n_readouts)
         self.average_strands = average_strands
         self.register_buffer("readout_mean", torch.zeros(n_readouts))
         self.register_buffer("readout_sd", torch.ones(n_readouts))
@@ -50,8 +64,15 @@ class SequenceModel(nn.Module):
 
     @property
     def n_heads(self) -> int:
-        """Attention heads per block."""
+        """Attention heads per block; none in a recurrent network."""
+        if isinstance(self.encoder, RecurrentEncoder):
+            return 0
         return int(self.encoder.layer[0].attn.n_heads)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def n_prefix(self) -> int:
+        """Tokens before the first token of the sequence: 1 with a CLS token, else 0."""
+        return 0 if self.prefix is None else 1
 
     @property
     def token_bp(self) -> int:
@@ -87,13 +108,22 @@ class SequenceModel(nn.Module):
     def embed_one_hot(self, x_BAL: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `embed`, from one-hot bases (B, A, L), for gradients with respect to bases."""
         hidden_BLD = self.stem(x_BAL, real_BL)
-        if bool(real_BL.all()):  # without a mask the fused kernels take their fastest path
+        if values_known(real_BL) and bool(real_BL.all()):  # without a mask the fused kernels take their fastest path
             return hidden_BLD, None
-        keep = F.max_pool1d(real_BL[:, None].float(), self.stem.pool, ceil_mode=True)[:, 0] > 0
-        return hidden_BLD, keep
+        return hidden_BLD, self._real_stem_tokens(real_BL)
+
+    def real_tokens(self, tokens: Tensor) -> Tensor:
+        """Which stem tokens cover at least one real base, bool (B, t)."""
+        return self._real_stem_tokens(tokens != alphabet.PAD)
+
+    def _real_stem_tokens(self, real_BL: Tensor) -> Tensor:
+        return F.max_pool1d(real_BL[:, None].float(), self.stem.pool, ceil_mode=True)[:, 0] > 0
 
     def tail(self, hidden_BLD: Tensor, keep: Tensor | None = None) -> Tensor:
         """Readouts (B, T) of stem tokens (B, t, D)."""
+        if self.prefix is not None:
+            hidden_BLD = torch.cat([self.prefix.expand(len(hidden_BLD), 1, -1), hidden_BLD], dim=1)
+            keep = None if keep is None else F.pad(keep, (1, 0), value=True)
         pooled_BD = self.pooling(self.encoder(hidden_BLD, keep=keep), keep=keep)
         return self.readout(pooled_BD) * self.readout_sd + self.readout_mean
 
@@ -143,17 +173,7 @@ def build_model(config: ModelConfig, *, n_readouts: int, motifs: Sequence[Motif]
                 thresholds=[score_threshold(p, PWM_STEM_P_VALUE) for p in pwms],
                 trainable_pwms=stem_config.trainable_motifs,
             )
-        encoder = Encoder(
-            config.d_model,
-            config.n_layers,
-            config.n_heads,
-            config.d_feedforward,
-            positions=config.positions,
-            feedforward=config.feedforward,
-            dropout=config.dropout,
-            backend=config.backend,
-            max_length=config.max_length,
-        )
+        encoder = _build_encoder(config)
         return SequenceModel(
             stem,
             encoder,
@@ -161,6 +181,49 @@ def build_model(config: ModelConfig, *, n_readouts: int, motifs: Sequence[Motif]
             n_readouts,
             average_strands=config.reverse_complement == "average",
         )
+
+
+def _build_encoder(config: ModelConfig) -> Encoder | RecurrentEncoder:
+    if config.encoder != "attention":
+        return RecurrentEncoder(config.d_model, config.n_layers, kind=config.encoder, dropout=config.dropout)
+    n_prefix = 1 if config.pooling == "cls" else 0
+    return Encoder(
+        config.d_model,
+        config.n_layers,
+        config.n_heads,
+        config.d_feedforward,
+        positions=config.positions,
+        feedforward=config.feedforward,
+        dropout=config.dropout,
+        backend=config.backend,
+        max_length=config.max_length + n_prefix,
+        mask=build_mask(config.mask, n_prefix=n_prefix, max_length=config.max_length + n_prefix),
+        checkpointing=config.checkpointing,
+    )
+
+
+def build_mask(config: MaskConfig, *, n_prefix: int = 0, max_length: int = 4096) -> Mask | None:
+    """Mask of a configuration, or None if every token may read every other.
+
+    Tokens before the sequence (`n_prefix`) read all and are read by all.
+    """
+    mask: Mask | None = None
+    parts: list[Mask] = []
+    if config.window is not None:
+        parts.append(Window(config.window))
+    if config.dilated_step is not None:
+        parts.append(Dilated(config.dilated_step, config.dilated_reach))
+    if config.random_blocks:
+        # Fixed, so that replicates of a run differ in their weights and data only.
+        parts.append(BlockSparse.random(max_length, block=config.block, per_block=config.random_blocks, seed=0))
+    n_global = config.global_tokens + n_prefix
+    if parts and n_global:
+        parts.append(Global(n_global))
+    for part in parts:
+        mask = part if mask is None else mask | part
+    if config.causal:
+        mask = Causal() if mask is None else mask & Causal()
+    return mask
 
 
 def save_model(

@@ -3,12 +3,12 @@
 Source: Geva et al. 2023, attention knock-out.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,13 +24,11 @@ DILATION = 1
 def cut_edges(model: SequenceModel, edges_BQK: Tensor) -> Iterator[None]:
     """While open, no query reads the keys marked True in `edges_BQK`, bool, in any layer or head.
 
-    The remaining attention of a query is renormalised. The model is not changed.
+    Tokens are those of the sequence; a token that the model puts before them is
+    not cut off. The remaining attention of a query is renormalised. The model is not changed.
     """
-
-    def cut(scores_BHQK: Tensor) -> Tensor:
-        return scores_BHQK.masked_fill(edges_BQK[:, None], -math.inf)
-
-    with taps.edit(model, {f"layer.{i}.attn.scores": cut for i in range(model.n_layers)}):
+    edges = F.pad(edges_BQK, (model.n_prefix, 0, model.n_prefix, 0))[:, None]
+    with taps.edit(model, {f"layer.{i}.attn.scores": taps.cut(edges) for i in range(model.n_layers)}):
         yield
 
 

@@ -9,6 +9,7 @@ import typer
 from bioattn.cli.options import Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
 from bioattn.io.files import replacing_folder
+from bioattn.io.motifs import load_motifs
 from bioattn.io.tables import read_parquet, write_parquet, write_tsv
 from bioattn.train.evaluate import evaluate as evaluate_models
 from bioattn.train.evaluate import load_models
@@ -24,9 +25,12 @@ def evaluate(
 ) -> None:
     """Score trained models and baselines on held-out sequences."""
     chosen = load_run(settings, run)
+    # Only the recurrent baseline has the stem of the model.
+    with_stem = "rnn" in chosen.evaluate.baselines and chosen.model.stem.kind == "pwm"
+    motifs = load_motifs(chosen.motifs) if with_stem else []
     work_dir = out.with_name(f"{out.name}.work")
     result = evaluate_models(
-        chosen, read_parquet(sequences), read_parquet(split), load_models(model), work_dir=work_dir
+        chosen, read_parquet(sequences), read_parquet(split), load_models(model), work_dir=work_dir, motifs=motifs
     )
     record = step_record(chosen, "evaluate", baselines=result.baselines)
     with replacing_folder(out) as folder:

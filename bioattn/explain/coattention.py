@@ -27,10 +27,12 @@ from bioattn.errors import DataError
 from bioattn.explain.predict import batches
 from bioattn.io.files import replacing
 from bioattn.models import SequenceModel
-from bioattn.nn import taps
+from bioattn.nn.observe import attention_blocks
 
 #: Sweeps of alternating means; the centred table changes by less than 1e-3 bits after four.
 _SWEEPS = 4
+#: Sequences per forward pass.
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,12 @@ def footprint_tokens(start: NDArray, end: NDArray, token_bp: int) -> tuple[NDArr
     return np.asarray(start) // token_bp, (np.asarray(end) - 1) // token_bp
 
 
-@torch.inference_mode()
 def pair_attention(
     model: SequenceModel, codes: NDArray[np.uint8], hits: pd.DataFrame, instances: pd.DataFrame
 ) -> NDArray[np.float32]:
     """Attention between the two footprints of every pair instance, for every head.
+
+    Only the entries between footprints are computed and kept, never whole patterns.
 
     Parameters
     ----------
@@ -85,29 +88,34 @@ def pair_attention(
         Largest pattern entry between the tokens of the two sites, for each head
         C = layer * n_heads + head; [..., 0] with a as query and b as key, [..., 1] the other way.
     """
-    names = [f"layer.{i}.attn.pattern" for i in range(model.n_layers)]
-    span_a, span_b = (_token_index(hits, instances[c], model.token_bp) for c in ("hit_a", "hit_b"))
+    used = np.unique(instances[["hit_a", "hit_b"]].to_numpy())
+    token_UW = _token_index(hits, used, model.token_bp) + model.n_prefix
+    owner_U = hits.loc[used, "sequence"].to_numpy()
+    # Each hit gets W places in the list of tokens of its sequence; hits are sorted by row, not by sequence.
+    rank_U = pd.Series(owner_U).groupby(owner_U).cumcount().to_numpy()
+    place_UW = rank_U[:, None] * token_UW.shape[1] + np.arange(token_UW.shape[1])
+    position_NS = np.full((len(codes), int(place_UW.max(initial=-1)) + 1), -1)
+    position_NS[owner_U[:, None], place_UW] = token_UW
+    place_a, place_b = (
+        torch.from_numpy(place_UW[np.searchsorted(used, instances[c].to_numpy())]) for c in ("hit_a", "hit_b")
+    )
     owner = instances["sequence"].to_numpy()
     result = np.zeros((len(instances), model.n_layers * model.n_heads, 2), dtype=np.float32)
-    device = next(model.parameters()).device
     first = 0
-    with taps.record(model, names) as store:
-        for batch in batches(codes):
-            rows = np.flatnonzero((owner >= first) & (owner < first + len(batch)))
-            if len(rows):
-                model.one_strand(batch.to(device))
-                n = torch.from_numpy(owner[rows] - first).to(device)[:, None, None]
-                i = torch.from_numpy(span_a[rows]).to(device)[:, :, None]
-                j = torch.from_numpy(span_b[rows]).to(device)[:, None, :]
-                pattern_BCQK = torch.cat([store[name] for name in names], dim=1)
-                both = torch.stack([pattern_BCQK[n, :, i, j], pattern_BCQK[n, :, j, i]], dim=-1)
-                result[rows] = both.amax(dim=(1, 2)).float().cpu().numpy()
-            first += len(batch)
+    for batch in batches(codes, _BATCH):
+        rows = np.flatnonzero((owner >= first) & (owner < first + len(batch)))
+        position = torch.from_numpy(position_NS[first : first + len(batch)])
+        block_BCSS = attention_blocks(model, batch, None, None, position, position, batch_size=_BATCH).flatten(1, 2)
+        n = torch.from_numpy(owner[rows] - first)[:, None, None]
+        i, j = place_a[rows][:, :, None], place_b[rows][:, None, :]
+        both = torch.stack([block_BCSS[n, :, i, j], block_BCSS[n, :, j, i]], dim=-1)
+        result[rows] = both.amax(dim=(1, 2)).numpy()
+        first += len(batch)
     return result
 
 
-def _token_index(hits: pd.DataFrame, rows: pd.Series, token_bp: int) -> NDArray[np.int64]:
-    """Token indices (P, widest) of footprints; short ones repeat their last token."""
+def _token_index(hits: pd.DataFrame, rows: NDArray[np.int64], token_bp: int) -> NDArray[np.int64]:
+    """Token indices (U, widest) of footprints; short ones repeat their last token."""
     chosen = hits.loc[rows]
     first, last = footprint_tokens(chosen["start"].to_numpy(), chosen["end"].to_numpy(), token_bp)
     widest = int((last - first).max(initial=0)) + 1

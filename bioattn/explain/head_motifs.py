@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, fisher_exact
-from torch import Tensor
 
 from bioattn import rng
 from bioattn.config import ExplainConfig
@@ -27,6 +26,7 @@ from bioattn.explain.naming import name_motifs
 from bioattn.explain.predict import batches
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
+from bioattn.nn.observe import attention_sums
 
 #: A window holds the motif if a random window scores as high with at most this probability.
 _HOLDS_P_VALUE = 1e-3
@@ -137,7 +137,6 @@ def _heads(model: SequenceModel) -> list[tuple[int, int]]:
     return [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
 
 
-@torch.inference_mode()
 def received_attention(model: SequenceModel, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Attention that each token receives, mean over queries times the number of tokens: 1 = uniform.
 
@@ -146,20 +145,8 @@ def received_attention(model: SequenceModel, codes: NDArray[np.uint8]) -> NDArra
     ndarray, float32, shape (N, C, t)
         C = layer * n_heads + head; NaN at padding. Only these sums are kept, never the patterns of all sequences.
     """
-    names = [f"layer.{i}.attn.pattern" for i in range(model.n_layers)]
-    device = next(model.parameters()).device
-    parts = []
-    with taps.record(model, names) as store:
-        for batch in batches(codes):
-            tokens = batch.to(device)
-            model.one_strand(tokens)
-            real = (-(-(tokens != alphabet.PAD).sum(1) // model.token_bp))[:, None, None]
-            pattern_BCQK = torch.cat([store[name] for name in names], dim=1)
-            index = torch.arange(pattern_BCQK.shape[-1], device=device)
-            is_query = (index < real)[..., None]
-            sums = (pattern_BCQK * is_query).sum(2)
-            parts.append(torch.where(index < real, sums, torch.nan).float().cpu())
-    return torch.cat(parts).numpy()
+    sums = attention_sums(model, torch.from_numpy(codes.astype("int64")))
+    return sums.received.flatten(1, 2)[..., model.n_prefix :].numpy()
 
 
 def _background(model: SequenceModel, codes: NDArray[np.uint8], draw: np.random.Generator) -> NDArray[np.float32]:
@@ -232,16 +219,11 @@ def ablate_head(
     with taps.record(model, [name]) as store:
         for batch in tokens:
             before.append(model.one_strand(batch)[:, readout])
-            output_BQC = store[name][:, head]
-            total = total + output_BQC.sum((0, 1))
-            count += output_BQC.shape[0] * output_BQC.shape[1]
-
-    def ablate(output_BHQC: Tensor) -> Tensor:
-        changed = output_BHQC.clone()
-        changed[:, head] = total / count
-        return changed
-
-    with taps.edit(model, {name: ablate}):
+            output_BQC = store[name][:, head, model.n_prefix :]
+            keep = model.real_tokens(batch)
+            total = total + (output_BQC * keep[..., None]).sum((0, 1))
+            count += int(keep.sum())
+    with taps.edit(model, {name: taps.replace(total / count, np.s_[:, head])}):
         after = [model.one_strand(batch)[:, readout] for batch in tokens]
     squared = (torch.cat(after) - torch.cat(before)).double().square().cpu().numpy()
     draw = rng.stream(seed, "heads", "ablation", layer, head)

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: the readable reference and the fused backend behind one contract."""
+"""Scaled dot-product attention: the readable reference, and PyTorch's fused kernels with the same answers."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BACKENDS = ("reference", "sdpa")
+from bioattn.nn.checks import check_attention, values_known
 
 
 def scores(query: Tensor, key: Tensor, *, bias: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
@@ -60,7 +60,13 @@ def scaled_dot_product(
     values : Tensor, shape (B, H, Q, C), dtype of `value`
     pattern : Tensor, at least float32, shape (B, H, Q, K)
         Rows sum to one, or to zero where a query may attend to nothing.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit together, or `keep` is not boolean.
     """
+    check_attention(query, key, value, bias=bias, keep=keep)
     pattern_BHQK = pattern(scores(query, key, bias=bias, keep=keep))
     return (pattern_BHQK @ value.to(pattern_BHQK.dtype)).to(value.dtype), pattern_BHQK
 
@@ -68,15 +74,21 @@ def scaled_dot_product(
 def fused(
     query: Tensor, key: Tensor, value: Tensor, *, bias: Tensor | None = None, keep: Tensor | None = None
 ) -> Tensor:
-    """Values of `scaled_dot_product` by PyTorch's fused kernels (flash on GPU), without the pattern."""
+    """Values of `scaled_dot_product` by PyTorch's fused kernels (flash where they apply), without the pattern."""
+    check_attention(query, key, value, bias=bias, keep=keep)
     nothing = None
     mask = keep
     if keep is not None:
         # What the kernels return for a row without keys differs between them: let such rows read all, zero them after.
         nothing = ~keep.any(-1, keepdim=True)
-        mask = keep | nothing
+        # To look is cheaper than to fill, but makes a GPU wait.
+        if keep.device.type == "cpu" and values_known(nothing) and not bool(nothing.any()):
+            nothing = None
+        else:
+            mask = keep | nothing
     if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
         mask = mask.to(query.dtype)
+    mask = None if mask is None else torch.atleast_2d(mask)
     values = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return values if nothing is None else values.masked_fill(nothing, 0.0)

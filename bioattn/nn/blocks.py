@@ -41,7 +41,8 @@ class Block(nn.Module):
     Padded tokens are set to zero at the end, so nothing that padding holds can
     travel on, whatever reads the stream later.
 
-    Tap: `resid` (B, L, D), the stream after the block.
+    Taps (B, L, D): `feedforward_output`, what the feed-forward layer adds;
+    `resid`, the stream after the block.
     """
 
     def __init__(self, attn: MultiHeadAttention, feedforward: nn.Module, d_model: int, dropout: float) -> None:
@@ -51,12 +52,13 @@ class Block(nn.Module):
         self.norm_feedforward = nn.LayerNorm(d_model)
         self.feedforward = feedforward
         self.dropout = nn.Dropout(dropout)
+        self.feedforward_output = Tap()
         self.resid = Tap()
 
     def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None) -> Tensor:
         """Stream after the block (B, L, D); `keep` (B, L) is True for real tokens."""
         x_BLD = x_BLD + self.dropout(self.attn(self.norm_attn(x_BLD), keep=keep))
-        x_BLD = x_BLD + self.dropout(self.feedforward(self.norm_feedforward(x_BLD)))
+        x_BLD = x_BLD + self.dropout(self.feedforward_output(self.feedforward(self.norm_feedforward(x_BLD))))
         return self.resid(zero_padding(x_BLD, keep))
 
 

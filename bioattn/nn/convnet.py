@@ -7,6 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bioattn.errors import ConfigError
+from bioattn.nn.taps import Tap
+
+
+class ResidualConv(nn.Module):
+    """Convolution, rectifier and dropout, added to the stream; padding stays zero.
+
+    Tap: `resid` (B, C, P), the stream after the layer.
+    """
+
+    def __init__(self, n_channels: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(n_channels, n_channels, width, padding=width // 2)
+        self.dropout = nn.Dropout(dropout)
+        self.resid = Tap()
+
+    def forward(self, x_BCP: Tensor, keep_BP: Tensor) -> Tensor:  # noqa: D102
+        return self.resid((x_BCP + self.dropout(F.relu(self.convolution(x_BCP)))) * keep_BP)
 
 
 class ConvNet(nn.Module):
@@ -51,9 +68,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.pad, self.pool = pad, pool
         self.filters = nn.Conv1d(n_letters, n_channels, width, padding=width // 2)
-        self.inner = nn.ModuleList(
-            nn.Conv1d(n_channels, n_channels, inner_width, padding=inner_width // 2) for _ in range(n_inner)
-        )
+        self.layer = nn.ModuleList(ResidualConv(n_channels, inner_width, dropout) for _ in range(n_inner))
         self.dropout = nn.Dropout(dropout)
         self.readout = nn.Linear(2 * n_channels, n_readouts)
         table = torch.zeros(pad + 1, n_letters)
@@ -74,8 +89,8 @@ class ConvNet(nn.Module):
         # Zero is the smallest value after the rectifier, so zeroed padding never wins the maximum.
         x_BCP = F.max_pool1d(x_BCL * real_BL[:, None], self.pool, ceil_mode=True)
         keep_BP = F.max_pool1d(real_BL[:, None].float(), self.pool, ceil_mode=True)
-        for layer in self.inner:
-            x_BCP = (x_BCP + self.dropout(F.relu(layer(x_BCP)))) * keep_BP
+        for layer in self.layer:
+            x_BCP = layer(x_BCP, keep_BP)
         mean_BC = x_BCP.sum(2) / keep_BP.sum(2).clamp(min=1)
         pooled_BC = torch.cat([mean_BC, x_BCP.amax(2)], dim=1)
         return self.readout(self.dropout(pooled_BC)) * self.readout_sd + self.readout_mean

@@ -1,12 +1,19 @@
 """Multi-head self-attention with taps."""
 
+import logging
+import warnings
+
 import torch
 from torch import Tensor, nn
 
-from bioattn.errors import ConfigError
+from bioattn.errors import BioattnWarning
 from bioattn.nn import attention
-from bioattn.nn.positions import RelativeBias, RotaryPositions
+from bioattn.nn.backends import Backend, dense_terms, make_backend
+from bioattn.nn.checks import check_heads
+from bioattn.nn.positions import RotaryPositions, ScoreBias
 from bioattn.nn.taps import Tap
+
+_LOG = logging.getLogger(__name__)
 
 
 class MultiHeadAttention(nn.Module):
@@ -16,12 +23,17 @@ class MultiHeadAttention(nn.Module):
     ----------
     d_model, n_heads : int
         `d_model` must be a multiple of `n_heads`.
-    backend : {"reference", "sdpa"}
-        Kernel, chosen here once. A tapped pattern is computed by the reference for this layer.
+    backend : Backend, or {"reference", "sdpa"} for attention without a mask
+        Kernel and mask, chosen here once (see `make_backend`).
     rotary, relative : module, optional
         Positions that act on queries and keys, or on scores.
+    name : str
+        For messages, e.g. "layer.2.attn".
 
-    Taps: `scores`, `pattern` (B, H, Q, K); `head_output` (B, H, Q, C), before the output projection.
+    Taps: `query`, `key`, `value` (B, H, L, C), queries and keys after rotation;
+    `scores`, `pattern` (B, H, Q, K); `head_output` (B, H, Q, C), before the output
+    projection; `output` (B, L, D), after it. While scores or pattern are tapped,
+    this layer computes them in full, and says so.
 
     Raises
     ------
@@ -34,24 +46,25 @@ class MultiHeadAttention(nn.Module):
         d_model: int,
         n_heads: int,
         *,
-        backend: str = "sdpa",
+        backend: Backend | str = "sdpa",
         rotary: RotaryPositions | None = None,
-        relative: RelativeBias | None = None,
+        relative: ScoreBias | None = None,
+        name: str = "attention",
     ) -> None:
         super().__init__()
-        if d_model % n_heads:
-            raise ConfigError(f"d_model must be a multiple of n_heads, got {d_model} and {n_heads}")
-        if backend not in attention.BACKENDS:
-            raise ConfigError(f"'{backend}' is not an attention backend; allowed: {', '.join(attention.BACKENDS)}")
+        check_heads(d_model, n_heads)
         self.n_heads = n_heads
-        self.backend = backend
+        self.name = name
+        self.backend = make_backend(backend) if isinstance(backend, str) else backend
         self.project_in = nn.Linear(d_model, 3 * d_model)
         self.project_out = nn.Linear(d_model, d_model)
         self.rotary = rotary
         self.relative = relative
+        self.query, self.key, self.value = Tap(), Tap(), Tap()
         self.scores = Tap()
         self.pattern = Tap()
         self.head_output = Tap()
+        self.output = Tap()
 
     def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None) -> Tensor:
         """Updated tokens (B, L, D). `keep` (B, L) is True where a token is real and may be read."""
@@ -60,14 +73,27 @@ class MultiHeadAttention(nn.Module):
         )
         if self.rotary is not None:
             query, key = self.rotary(query), self.rotary(key)
-        bias = None if self.relative is None else self.relative(query.shape[-2], key.shape[-2])
-        keep_keys = None if keep is None else keep[:, None, None, :]
-        values_BHQC = self.head_output(self._attend(query, key, value, bias, keep_keys))
-        return self.project_out(values_BHQC.transpose(1, 2).flatten(2))
+        values_BHQC = self._attend(self.query(query), self.key(key), self.value(value), keep)
+        return self.output(self.project_out(self.head_output(values_BHQC).transpose(1, 2).flatten(2)))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
-        if self.backend == "sdpa" and not (self.scores.active or self.pattern.active):
-            return attention.fused(query, key, value, bias=bias, keep=keep)
-        scores_BHQK = self.scores(attention.scores(query, key, bias=bias, keep=keep))
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
+        if not (self.scores.active or self.pattern.active):
+            return self.backend(query, key, value, keep=keep, bias=self.relative)
+        self._say_that_scores_are_written_out(query)
+        bias_HQK, keep_BHQK = dense_terms(query.shape[-2], self.backend.mask, keep, self.relative, query.device)
+        scores_BHQK = self.scores(attention.scores(query, key, bias=bias_HQK, keep=keep_BHQK))
         pattern_BHQK = self.pattern(attention.pattern(scores_BHQK))
         return torch.matmul(pattern_BHQK, value.to(pattern_BHQK.dtype)).to(value.dtype)
+
+    def _say_that_scores_are_written_out(self, query: Tensor) -> None:
+        n_batch, n_heads, length = query.shape[:3]
+        message = (
+            f"{self.name}: backend '{self.backend.name}' does not hold scores, so while they are tapped this layer "
+            f"computes all of them ({n_batch} x {n_heads} x {length} x {length}, "
+            f"{n_batch * n_heads * length**2 * 4 / 2**20:.0f} MiB)"
+        )
+        if self.backend.linear:
+            message += "; attention_rows and attention_blocks read single entries without"
+            warnings.warn(message, BioattnWarning, stacklevel=4)
+        elif self.backend.name != "reference":
+            _LOG.debug(message)

@@ -1,6 +1,7 @@
 """How positions enter attention: added to tokens, rotating queries and keys, or added to scores."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,23 @@ class RotaryPositions(nn.Module):
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-class RelativeBias(nn.Module):
+class ScoreBias(nn.Module, ABC):
+    """What the positions of query and key add to their score, for each head."""
+
+    n_heads: int
+
+    @abstractmethod
+    def entry(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Bias of heads, queries and keys (int64) that broadcast against each other."""
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        """Bias (H, ...) between positions (int64) that broadcast against each other to (...)."""
+        n_axes = max(query.ndim, key.ndim)
+        head = torch.arange(self.n_heads, device=key.device).view(-1, *[1] * n_axes)
+        return self.entry(head, query, key)
+
+
+class RelativeBias(ScoreBias):
     """Learned score bias per head and bucket of the signed distance key - query.
 
     Half of the buckets are for each sign; within a sign the first half is exact
@@ -79,6 +96,7 @@ class RelativeBias(nn.Module):
     def __init__(self, n_heads: int, n_buckets: int = 64, max_distance: int = 256) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(n_buckets, n_heads))
+        self.n_heads = n_heads
         self.max_distance = max_distance
 
     def bucket(self, distance: Tensor) -> Tensor:
@@ -90,8 +108,24 @@ class RelativeBias(nn.Module):
         far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
         return torch.where(size < exact, size, far) + half * (distance > 0)
 
-    def forward(self, n_query: int, n_key: int) -> Tensor:
-        """Bias of shape (1, H, Q, K)."""
-        device = self.table.device
-        distance = torch.arange(n_key, device=device) - torch.arange(n_query, device=device)[:, None]
-        return self.table[self.bucket(distance)].permute(2, 0, 1)[None]
+    def entry(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
+        return self.table[self.bucket(key - query), head]
+
+
+class AlibiBias(ScoreBias):
+    """Score bias that falls linearly with the distance, with a fixed slope for each head; symmetric.
+
+    Slopes are 2 ** (-8 h / n_heads) for h = 1 ... n_heads.
+
+    Source: Press et al. 2022, section 3.
+    """
+
+    slope: Tensor
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.register_buffer("slope", 2.0 ** (-8 * torch.arange(1, n_heads + 1) / n_heads), persistent=False)
+
+    def entry(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
+        return -self.slope[head] * (query - key).abs()

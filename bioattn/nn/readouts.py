@@ -40,8 +40,15 @@ class AttentionPooling(nn.Module):
         return (weight_BL[..., None] * x_BLD).sum(1)
 
 
+class FirstToken(nn.Module):
+    """The first token, where a model has put a token of its own ("CLS") that reads the others."""
+
+    def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None) -> Tensor:  # noqa: D102
+        return x_BLD[:, 0]
+
+
 def pooling(kind: str, d_model: int) -> nn.Module:
-    """Pooling module of a kind: "mean", "sum" or "attention".
+    """Pooling module of a kind: "mean", "sum", "attention" or "cls".
 
     Raises
     ------
@@ -50,7 +57,7 @@ def pooling(kind: str, d_model: int) -> nn.Module:
     """
     if kind == "attention":
         return AttentionPooling(d_model)
-    plain = {"mean": MeanPooling, "sum": SumPooling}
+    plain = {"mean": MeanPooling, "sum": SumPooling, "cls": FirstToken}
     if kind not in plain:
-        raise ConfigError(f"'{kind}' is not a kind of pooling; allowed: mean, sum, attention")
+        raise ConfigError(f"'{kind}' is not a kind of pooling; allowed: mean, sum, attention, cls")
     return plain[kind]()

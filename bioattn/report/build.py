@@ -27,7 +27,7 @@ from bioattn.report.model import (
 )
 from bioattn.report.numbers import count, number, with_interval
 from bioattn.report.record import record_section
-from bioattn.report.words import LIMITS, MODEL_NAMES
+from bioattn.report.words import LIMITS, MODEL_KINDS, MODEL_NAMES
 
 
 def build_report(results: str | Path, run: RunConfig) -> str:
@@ -58,7 +58,7 @@ def build_report(results: str | Path, run: RunConfig) -> str:
         interactions_section(files, run),
         *([truth] if truth else []),
         metrics_section(files, run),
-        heads_section(files),
+        heads_section(files, run),
         attribution_section(files, run),
         data_section(files, run),
         split_section(files, run),
@@ -111,10 +111,11 @@ def _what_was_run(run: RunConfig) -> str:
     targets = ", ".join(run.task.targets)
     source = "simulated promoters" if run.data.simulate else "sequences"
     model = run.model
+    heads = f" of {count(model.n_heads, 'head')}" if model.has_attention else ""
+    then = "; then its attention was read and tested by intervention" if model.has_attention else ""
     return (
-        f"A Transformer with {count(model.n_layers, 'layer')} of {count(model.n_heads, 'head')} was trained "
-        f"{count(len(run.train.seeds), 'time')} on {source} to predict {targets}; then its attention was read and "
-        "tested by intervention."
+        f"{MODEL_KINDS[model.encoder]} with {count(model.n_layers, 'layer')}{heads} was trained "
+        f"{count(len(run.train.seeds), 'time')} on {source} to predict {targets}{then}."
     )
 
 

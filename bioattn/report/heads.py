@@ -30,6 +30,7 @@ from bioattn.report.blocks import (
 from bioattn.report.files import ResultFiles
 from bioattn.report.numbers import count, interval, number, p_value
 from bioattn.report.tables import plain_table, readable, records, value_cell
+from bioattn.report.words import MODEL_KINDS
 
 #: Cards shown at most; the table below them holds every head.
 _MOST_CARDS = 64
@@ -41,8 +42,14 @@ _KIND_TEXT = {
 }
 
 
-def heads_section(files: ResultFiles) -> Section:
+def heads_section(files: ResultFiles, run: RunConfig) -> Section:
     """Contact sheet of the first replicate, and the table of all heads of all replicates."""
+    if not run.model.has_attention:
+        return Section(
+            "heads",
+            "Attention heads",
+            [Notice(f"{MODEL_KINDS[run.model.encoder]} has no attention, so there are no heads to look at.")],
+        )
     heads, notices = files.stacked(
         "heads/seed*/heads.tsv", ["layer", "head", "kind"], needed_for="head motif", example="heads/seed1/heads.tsv"
     )
@@ -156,6 +163,12 @@ def _profiles(files: ResultFiles) -> list[Block]:
 
 def attribution_section(files: ResultFiles, run: RunConfig) -> Section:
     """In-silico mutagenesis: mean profile with sites, site table, and one sequence in letters."""
+    if not run.model.has_attention:
+        return Section(
+            "attribution",
+            "Attribution",
+            [Notice(f"{MODEL_KINDS[run.model.encoder]} was trained for comparison and is not explained.")],
+        )
     columns = ["name", "position", "reference", *_LETTERS]
     ism, notices = files.stacked(
         "heads/seed*/ism.parquet", columns, needed_for="attribution profile", example="heads/seed1/ism.parquet"

@@ -33,7 +33,7 @@ from bioattn.report.blocks import (
 from bioattn.report.files import ResultFiles
 from bioattn.report.numbers import count, interval, listing, number, p_value, percent, with_interval
 from bioattn.report.tables import definitions, is_numeric, plain_table, readable, records, value_cell
-from bioattn.report.words import VERDICT_BOX, VERDICT_MEANING
+from bioattn.report.words import MODEL_KINDS, VERDICT_BOX, VERDICT_MEANING
 
 INTERACTIONS = "interactions/table/interactions.tsv"
 _COLUMNS = "interactions/table/columns.tsv"
@@ -60,6 +60,8 @@ def read_interactions(files: ResultFiles, run: RunConfig) -> pd.DataFrame | Noti
     """The table of pairs, or why there is none."""
     if not run.motifs.any:
         return Notice("This run names neither motifs nor sites (settings: motifs), so there are no pairs to test.")
+    if not run.model.has_attention:
+        return Notice(f"{MODEL_KINDS[run.model.encoder]} has no attention, so no pairs were looked for.")
     return files.table(INTERACTIONS, _NEEDED, needed_for="verdict on motif pairs")
 
 

@@ -1,6 +1,6 @@
 """Methods text with the numbers of this run, to paste into a paper."""
 
-from bioattn.config import RunConfig
+from bioattn.config import MaskConfig, RunConfig
 from bioattn.report.data import split_sentence
 from bioattn.report.numbers import count, listing, percent, setting
 
@@ -10,12 +10,20 @@ _POSITIONS = {
     "learned": "learned positions",
     "rope": "rotary positions",
     "relative": "a learned relative position bias",
+    "alibi": "scores that fall linearly with distance (ALiBi)",
+}
+_POOLING = {
+    "mean": "mean pooling",
+    "sum": "sum pooling",
+    "attention": "attention pooling",
+    "cls": "a readout from a learned first token",
 }
 _BASELINES = {
     "composition": "a linear model of letter composition and length",
     "onehot": "a linear model of one-hot letters",
     "kmer": "a linear model of k-mer counts (k up to {kmer_max})",
     "cnn": "a small convolutional network",
+    "rnn": "a bidirectional recurrent network (GRU) of equal size with the model's stem and readout",
 }
 
 
@@ -26,9 +34,7 @@ def methods(run: RunConfig, *, version: str) -> list[str]:
         _model(run),
         _training(run),
         _evaluation(run),
-        _heads(run),
-        _candidates(run),
-        _interventions(run),
+        *([_heads(run), _candidates(run), _interventions(run)] if run.model.has_attention else []),
         f"All analyses were run with bioattn {version}; the settings and random seeds are given in full below.",
     ]
 
@@ -61,12 +67,34 @@ def _model(run: RunConfig) -> str:
             f"{stem.pool} bp)"
         )
     both = " Predictions are the mean of both strands." if model.reverse_complement == "average" else ""
+    if not model.has_attention:
+        return (
+            f"The model was a bidirectional recurrent network ({model.encoder.upper()}) on {tokens}, with "
+            f"{count(model.n_layers, 'layer')} of width {model.d_model}, dropout {setting(model.dropout)} and "
+            f"{_POOLING[model.pooling]}.{both}"
+        )
     return (
         f"The model was a pre-norm Transformer encoder on {tokens}, with {count(model.n_layers, 'layer')} of "
         f"{count(model.n_heads, 'attention head')}, width {model.d_model}, feed-forward width {model.d_feedforward} "
-        f"({model.feedforward}), {_POSITIONS[model.positions]}, dropout {setting(model.dropout)} and {model.pooling} "
-        f"pooling.{both}"
+        f"({model.feedforward}), {_POSITIONS[model.positions]}, dropout {setting(model.dropout)} and "
+        f"{_POOLING[model.pooling]}.{_mask(model.mask)}{both}"
     )
+
+
+def _mask(mask: MaskConfig) -> str:
+    if not mask.restricted:
+        return ""
+    read = []
+    if mask.window is not None:
+        read.append(f"{mask.window} tokens on either side")
+    if mask.dilated_step is not None:
+        read.append(f"every {mask.dilated_step}th token, {mask.dilated_reach} of them on either side")
+    if mask.random_blocks:
+        read.append(f"{count(mask.random_blocks, 'fixed random block')} of {mask.block} tokens")
+    if mask.global_tokens:
+        read.append(f"the first {mask.global_tokens} tokens (which read all)")
+    what = f" A token read {listing(read)}." if read else ""
+    return f"{what} No token read later ones." if mask.causal else what
 
 
 def _training(run: RunConfig) -> str:

@@ -72,12 +72,21 @@ HEADLINE_METRICS = {
 }
 
 MODEL_NAMES = {
-    "transformer": "Transformer",
-    "ensemble": "Transformer ensemble",
+    # The run's own model, whatever it is: the table calls it by what it is in nearly every run.
+    "transformer": "trained model",
+    "ensemble": "trained models, averaged",
     "composition": "composition only",
     "onehot": "linear, one-hot",
     "kmer": "linear, k-mers",
     "cnn": "small CNN",
+    "rnn": "GRU network",
+}
+
+#: Kinds of `model.encoder`, at the beginning of a sentence.
+MODEL_KINDS = {
+    "attention": "A Transformer",
+    "gru": "A recurrent network (GRU)",
+    "lstm": "A recurrent network (LSTM)",
 }
 
 #: Short titles of interaction columns; the data dictionary gives the definitions.

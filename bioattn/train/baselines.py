@@ -1,7 +1,7 @@
-"""Baselines on the same split: what composition, positions, k-mers or plain convolutions alone can predict."""
+"""Baselines on the same split: what composition, positions, k-mers, convolutions or recurrence can predict."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from torch import nn
 
-from bioattn.config import RunConfig
+from bioattn.config import MaskConfig, ModelConfig, RunConfig
 from bioattn.data import alphabet
+from bioattn.data.motif import Motif
 from bioattn.errors import BioattnWarning
+from bioattn.models import SequenceModel, build_model
 from bioattn.nn.convnet import ConvNet, channels_for
+from bioattn.nn.recurrent import RecurrentEncoder, hidden_for
 from bioattn.rng import stream_seed
 from bioattn.train.data import Examples, predict, training_parts
 from bioattn.train.fit import fit_network
@@ -45,17 +49,20 @@ def fit_baseline(
     fold: int,
     n_parameters: int,
     work_dir: Path,
+    motifs: Sequence[Motif] = (),
     progress: bool = True,
 ) -> BaselineFit | None:
     """Train one baseline on the training part and score every part.
 
     Parameters
     ----------
-    name : {"composition", "onehot", "kmer", "cnn"}
+    name : {"composition", "onehot", "kmer", "cnn", "rnn"}
     n_parameters : int
-        Size of the model that the CNN is compared with.
+        Size of the model that the networks "cnn" and "rnn" are compared with.
     work_dir : path
-        Checkpoints of the CNN, which resumes like any training.
+        Checkpoints of the networks, which resume like any training.
+    motifs : sequence of Motif
+        For "rnn", whose stem is that of the model: what a stem of kind "pwm" starts with.
 
     Returns
     -------
@@ -64,8 +71,14 @@ def fit_baseline(
     """
     # One baseline per fold, so it gets all training examples, also where replicates are bootstrapped.
     whole = run.model_copy(update={"train": run.train.model_copy(update={"resample": "none"})})
-    if name == "cnn":
-        return _fit_cnn(whole, parts, fold=fold, n_parameters=n_parameters, work_dir=work_dir, progress=progress)
+    if name in ("cnn", "rnn"):
+        n_readouts, seed = run.task.n_readouts, stream_seed(run.seed, "baseline", name, fold)
+        network: nn.Module
+        if name == "cnn":
+            network = build_convnet(n_parameters, n_readouts=n_readouts, seed=seed)
+        else:
+            network = build_recurrent(run.model, n_parameters, n_readouts=n_readouts, motifs=motifs, seed=seed)
+        return _fit_network(name, network, whole, parts, fold=fold, work_dir=work_dir, progress=progress)
     lengths = torch.cat([part.lengths for part in parts.values()])
     if name == "onehot" and lengths.min() != lengths.max():
         warnings.warn(
@@ -275,7 +288,7 @@ _LOSSES: dict[str, Callable[[Any, Any, Array], float]] = {
 }
 
 
-# --------------------------------------------------------------------------- cnn
+# ---------------------------------------------------------------------- networks
 
 
 def build_convnet(n_parameters: int, *, n_readouts: int, seed: int) -> ConvNet:
@@ -286,20 +299,47 @@ def build_convnet(n_parameters: int, *, n_readouts: int, seed: int) -> ConvNet:
         return ConvNet(n_letters=alphabet.N_LETTERS, pad=alphabet.PAD, n_readouts=n_readouts, n_channels=n_channels)
 
 
-def _fit_cnn(
-    run: RunConfig, parts: dict[str, Examples], *, fold: int, n_parameters: int, work_dir: Path, progress: bool
+def build_recurrent(
+    config: ModelConfig, n_parameters: int, *, n_readouts: int, seed: int, motifs: Sequence[Motif] = ()
+) -> SequenceModel:
+    """The model of a configuration with a GRU in the place of attention, of about `n_parameters` parameters in all.
+
+    Stem, pooling, readouts, width and number of layers are those of the configuration;
+    the hidden units make up for the difference in size.
+    """
+    recurrent = config.model_copy(
+        update={"encoder": "gru", "mask": MaskConfig(), "checkpointing": False, "backend": "sdpa"}
+    )
+    network = build_model(recurrent, n_readouts=n_readouts, motifs=motifs, seed=seed)
+    others = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("encoder."))
+    d_hidden = hidden_for(n_parameters - others, config.d_model, config.n_layers, kind="gru")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "encoder"))
+        network.encoder = RecurrentEncoder(
+            config.d_model, config.n_layers, kind="gru", d_hidden=d_hidden, dropout=config.dropout
+        )
+    return network
+
+
+def _fit_network(
+    name: str,
+    network: nn.Module,
+    run: RunConfig,
+    parts: dict[str, Examples],
+    *,
+    fold: int,
+    work_dir: Path,
+    progress: bool,
 ) -> BaselineFit:
-    seed = stream_seed(run.seed, "baseline", "cnn", fold)
-    network = build_convnet(n_parameters, n_readouts=run.task.n_readouts, seed=seed)
     result = fit_network(
         network,
         run,
         parts,
         fold=fold,
         seed=0,
-        work_dir=work_dir / f"cnn_fold{fold}",
+        work_dir=work_dir / f"{name}_fold{fold}",
         step="evaluate",
-        name="cnn",
+        name=name,
         progress=progress,
     )
     kept = ("n_parameters", "n_epochs", "best_epoch", "seconds", "device", "precision")

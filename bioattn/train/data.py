@@ -16,7 +16,7 @@ from bioattn.config import TaskConfig, TrainConfig
 from bioattn.data import alphabet
 from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.rng import stream
-from bioattn.tokens import nucleotide
+from bioattn.train.memory import CUDA_BYTES, HEAP_GAPS, PROCESS_BYTES, memory_limit, track_memory
 
 SUBSETS = ("train", "validation", "test")
 #: Batches without gradients can be larger: nothing is kept for a backward pass.
@@ -106,7 +106,7 @@ def load_examples(
     targets = table[task.targets].to_numpy(np.float64, copy=True)
     _check_targets(targets, table["name"].to_numpy(), task)
     # Encoded together, so that all subsets have one width.
-    tokens = nucleotide.encode(table["sequence"].tolist()).to(torch.uint8)
+    tokens = torch.from_numpy(alphabet.encode_batch(table["sequence"].tolist()))
     whole = Examples(
         table["name"].to_numpy(object),
         tokens,
@@ -249,6 +249,10 @@ class Batches:
     Whole batches are indexed at once: with models this small, collating single
     items would cost more than the model.
 
+    Batches that are too large for the memory come in parts, one after the other:
+    (tokens, targets, present targets of the whole batch int64 ()). Their order and
+    strands are those of the whole batches.
+
     Parameters
     ----------
     examples : Examples
@@ -257,13 +261,22 @@ class Batches:
         Seed of the order; None keeps the given order.
     augment_reverse_complement : bool
         Turn each sequence to its other strand with probability 1/2.
+    micro_batch : int, optional
+        Most examples of a part. By default batches are not split.
     """
 
     def __init__(
-        self, examples: Examples, batch_size: int, *, seed: int | None = None, augment_reverse_complement: bool = False
+        self,
+        examples: Examples,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment_reverse_complement: bool = False,
+        micro_batch: int | None = None,
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
+        self.micro_batch = micro_batch or batch_size
         self.order = None if seed is None else EpochBatchSampler(len(examples), batch_size, seed=seed)
         self.augment = augment_reverse_complement
         self.lengths = examples.lengths
@@ -273,10 +286,21 @@ class Batches:
         if self.order is not None:
             self.order.set_epoch(epoch)
 
-    def __len__(self) -> int:
+    @property
+    def n_batches(self) -> int:
+        """Whole batches of an epoch."""
         return -(-len(self.examples) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def n_parts(self) -> int:
+        """Parts of a whole batch; a smaller last batch may have fewer."""
+        return -(-self.batch_size // self.micro_batch)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.examples), self.batch_size)
+        return whole * self.n_parts - (-rest // self.micro_batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         tokens, targets, lengths = self.examples.tokens, self.examples.targets, self.lengths
         in_order = torch.arange(len(self.examples)).split(self.batch_size)
         generator = None
@@ -287,7 +311,16 @@ class Batches:
             if generator is not None:
                 turned_B = torch.from_numpy(generator.random(len(index)) < 0.5)
                 batch_BL = torch.where(turned_B[:, None], reverse_complement_padded(batch_BL, lengths[index]), batch_BL)
-            yield batch_BL.long(), targets[index]
+            if self.n_parts == 1:
+                yield batch_BL.long(), targets[index]
+            else:
+                yield from self._parts(batch_BL, targets[index], lengths[index])
+
+    def _parts(self, batch_BL: Tensor, targets_BT: Tensor, lengths_B: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        n_present = (~targets_BT.isnan()).sum()
+        split = (x.split(self.micro_batch) for x in (batch_BL, targets_BT, lengths_B))
+        for tokens, targets, lengths in zip(*split, strict=True):
+            yield tokens[:, : int(lengths.max())].long(), targets, n_present
 
 
 _COMPLEMENT = torch.tensor([3, 2, 1, 0, alphabet.UNKNOWN, alphabet.PAD], dtype=torch.uint8)
@@ -301,14 +334,30 @@ def reverse_complement_padded(tokens_BL: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 class ExampleModule(pl.LightningDataModule):
-    """Lightning data module over a training and a validation part in memory."""
+    """Lightning data module over a training and a validation part in memory.
 
-    def __init__(self, train: Examples, validation: Examples, config: TrainConfig, *, seed: int) -> None:
+    `micro_batch` and `evaluation_batch` are the most examples that are computed together, see `Plan`.
+    """
+
+    def __init__(
+        self,
+        train: Examples,
+        validation: Examples,
+        config: TrainConfig,
+        *,
+        seed: int,
+        micro_batch: int | None = None,
+        evaluation_batch: int | None = None,
+    ) -> None:
         super().__init__()
         self.train_batches = Batches(
-            train, config.batch_size, seed=seed, augment_reverse_complement=config.augment_reverse_complement
+            train,
+            config.batch_size,
+            seed=seed,
+            augment_reverse_complement=config.augment_reverse_complement,
+            micro_batch=micro_batch,
         )
-        self.validation_batches = Batches(validation, max(config.batch_size, EVALUATION_BATCH))
+        self.validation_batches = Batches(validation, evaluation_batch or max(config.batch_size, EVALUATION_BATCH))
 
     def train_dataloader(self) -> Batches:
         """Shuffled training batches."""
@@ -320,8 +369,12 @@ class ExampleModule(pl.LightningDataModule):
 
 
 @torch.no_grad()
-def predict(model: torch.nn.Module, tokens: Tensor, *, batch_size: int = EVALUATION_BATCH) -> NDArray[np.float64]:
-    """Pre-link readouts (N, T) of tokens (N, L), on the model's device; the model's mode is left as it was."""
+def predict(model: torch.nn.Module, tokens: Tensor, *, batch_size: int | None = None) -> NDArray[np.float64]:
+    """Pre-link readouts (N, T) of tokens (N, L), on the model's device; the model's mode is left as it was.
+
+    By default as many examples are taken at a time as fit into the memory of the
+    machine, at most `EVALUATION_BATCH`.
+    """
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -329,6 +382,7 @@ def predict(model: torch.nn.Module, tokens: Tensor, *, batch_size: int = EVALUAT
         lengths = (tokens != alphabet.PAD).sum(1)
         # By length, so that a batch holds little padding.
         order = torch.argsort(lengths, stable=True)
+        batch_size = batch_size or _fitting_batch(model, tokens[order[-2:], : int(lengths.max())].to(device), tokens)
         out = [
             model(tokens[index, : int(lengths[index].max())].long().to(device)).double().cpu()
             for index in order.split(batch_size)
@@ -339,3 +393,15 @@ def predict(model: torch.nn.Module, tokens: Tensor, *, batch_size: int = EVALUAT
         return result.numpy()
     finally:
         model.train(training)
+
+
+def _fitting_batch(model: torch.nn.Module, longest: Tensor, tokens: Tensor) -> int:
+    """Examples that fit into memory at a time, from what the longest two take."""
+    with track_memory([*model.parameters(), longest]) as memory:
+        before = memory.live_bytes
+        model(longest.long())
+    on_cuda = longest.is_cuda
+    taken = before + (CUDA_BYTES if on_cuda else PROCESS_BYTES + tokens.nbytes)
+    room = memory_limit("cuda" if on_cuda else "cpu") - taken
+    each = (memory.peak_bytes - before) / len(longest) * (1 if on_cuda else HEAP_GAPS)
+    return max(min(int(room / max(each, 1)), EVALUATION_BATCH), 1)

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
-from bioattn.config import RunConfig, TaskConfig
-from bioattn.errors import DataError
+from bioattn.config import ModelConfig, RunConfig, TaskConfig
+from bioattn.data.motif import Motif
+from bioattn.errors import ConfigError, DataError
 from bioattn.models import load_model
 from bioattn.rng import stream
 from bioattn.train.baselines import fit_baseline
@@ -39,12 +40,13 @@ _HELD_OUT = ("validation", "test")
 
 
 class TrainedModel(NamedTuple):
-    """A model with the fold it was trained on and its replicate seed."""
+    """A model with the fold it was trained on, its replicate seed, and its configuration if it has one."""
 
     fold: int
     seed: int
     network: nn.Module
     n_parameters: int
+    config: ModelConfig | None = None
 
 
 class Evaluation(NamedTuple):
@@ -72,6 +74,7 @@ def evaluate(
     models: Sequence[TrainedModel],
     *,
     work_dir: Path,
+    motifs: Sequence[Motif] = (),
     progress: bool = True,
 ) -> Evaluation:
     """Score every model, the ensemble of each fold's seeds, and the baselines of each fold.
@@ -87,17 +90,23 @@ def evaluate(
         Every fold and seed of the run.
     work_dir : path
         Checkpoints of baselines that are trained by steps.
+    motifs : sequence of Motif
+        For baselines whose stem is that of the models, of kind "pwm".
 
     Raises
     ------
     DataError
         If there is no model, or two of the same fold and seed.
+    ConfigError
+        If baseline "rnn" is asked for and a model was trained with another configuration than `run.model`.
     """
     if not models:
         raise DataError("there is no model to evaluate: give at least one trained model")
     keys = [(model.fold, model.seed) for model in models]
     if len(set(keys)) < len(keys):
         raise DataError(f"two models are of the same fold and seed, found {sorted(keys)}: give each model once")
+    if "rnn" in run.evaluate.baselines:
+        _check_same_model(run.model, models)
     rows = _Rows()
     baselines: dict[str, Any] = {}
     for fold in sorted({model.fold for model in models}):
@@ -119,6 +128,7 @@ def evaluate(
                 fold=fold,
                 n_parameters=ours[0].n_parameters,
                 work_dir=work_dir,
+                motifs=motifs,
                 progress=progress,
             )
             if result is not None:
@@ -131,6 +141,17 @@ def evaluate(
         pd.concat(rows.curves, ignore_index=True)[list(CURVES)],
         baselines,
     )
+
+
+def _check_same_model(config: ModelConfig, models: Sequence[TrainedModel]) -> None:
+    """Raise `ConfigError` if the recurrent baseline would be built like another model than those it stands beside."""
+    for model in models:
+        if model.config is not None and model.config != config:
+            differ = [k for k in ModelConfig.model_fields if getattr(model.config, k) != getattr(config, k)]
+            raise ConfigError(
+                f"baseline 'rnn' is built from model.*, but the model of fold {model.fold}, seed {model.seed} was "
+                f"trained with other settings of model.{', model.'.join(differ)}: evaluate with those of its training"
+            )
 
 
 def _weights(run: RunConfig, parts: Mapping[str, Examples], fold: int) -> dict[str, Array | None]:
@@ -264,5 +285,6 @@ def load_models(folders: Sequence[str | Path]) -> list[TrainedModel]:
         if missing:
             raise DataError(f"{folder}: the model's record does not say its {' and '.join(missing)}: train it again")
         n_parameters = sum(p.numel() for p in network.parameters())
-        models.append(TrainedModel(int(record["fold"]), int(record["seed"]), network.to(device), n_parameters))
+        config = ModelConfig.model_validate(record["architecture"]["model"])
+        models.append(TrainedModel(int(record["fold"]), int(record["seed"]), network.to(device), n_parameters, config))
     return models

@@ -8,7 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,9 +27,11 @@ from bioattn.errors import BioattnWarning, DataError
 from bioattn.models import SequenceModel, build_model
 from bioattn.rng import stream_seed
 from bioattn.train.checkpoint_io import SafeCheckpointIO, find_checkpoint, read_checkpoint
-from bioattn.train.data import ExampleModule, Examples, load_examples, target_scale, training_parts
+from bioattn.train.data import Batches, ExampleModule, Examples, load_examples, target_scale, training_parts
 from bioattn.train.devices import resolve_device
+from bioattn.train.memory import GIB, freed_memory_returned
 from bioattn.train.module import TrainingModule
+from bioattn.train.plan import Plan, plan
 from bioattn.train.provenance import run_record
 
 _LOG = logging.getLogger(__name__)
@@ -147,6 +149,9 @@ def fit(
     Killed at any moment and called again with the same arguments, it goes on from
     the last complete epoch and ends with the same weights, bit for bit on a CPU.
 
+    Memory is planned beforehand: where a batch does not fit, its gradient is added
+    up from parts, which changes it by rounding (and dropout draws other units).
+
     Parameters
     ----------
     run : RunConfig
@@ -166,19 +171,42 @@ def fit(
     Raises
     ------
     ConfigError
-        If there are fewer training examples than a batch, or no such device.
+        If there are fewer training examples than a batch, no such device, or not enough memory for one example.
     DataError
         If tables, columns or targets do not fit the task.
     BioattnError
         If the loss stops being finite.
     """
     parts = load_examples(sequences, split, run.task, fold=fold)
+    planned = _plan(run, parts, motifs)
     model = build_model(
         run.model, n_readouts=run.task.n_readouts, motifs=motifs, seed=stream_seed(run.seed, "init", fold, seed)
     )
     with _folder(work_dir) as folder:
-        result = fit_network(model, run, parts, fold=fold, seed=seed, work_dir=folder, progress=progress)
+        result = fit_network(
+            model, run, parts, fold=fold, seed=seed, work_dir=folder, planned=planned, progress=progress
+        )
     return FitResult(model, result.history, result.record)
+
+
+def _plan(run: RunConfig, parts: dict[str, Examples], motifs: Sequence[Motif]) -> Plan:
+    train, validation = parts["train"], parts["validation"]
+    lengths = torch.cat([train.lengths, validation.lengths])
+    longest = int(lengths.max())
+    with warnings.catch_warnings():  # which `fit_network` gives
+        warnings.simplefilter("ignore", BioattnWarning)
+        device = resolve_device(run.train.device, run.train.precision).accelerator
+    planned = plan(
+        len(train),
+        longest,
+        run,
+        device,
+        motifs=motifs,
+        padded=bool((lengths < longest).any()),
+        n_validation=len(validation),
+    )
+    _LOG.info("plan: %s", planned)
+    return planned
 
 
 def fit_network(
@@ -191,9 +219,15 @@ def fit_network(
     work_dir: Path,
     step: str = "train",
     name: str = "transformer",
+    planned: Plan | None = None,
     progress: bool = True,
 ) -> NetworkFit:
-    """Train any network from tokens (B, L) to readouts (B, T); see `fit`. `network` itself is trained."""
+    """Train any network from tokens (B, L) to readouts (B, T); see `fit`. `network` itself is trained.
+
+    Without a plan whole batches are computed at once. Baselines have none: a plan is
+    made from the configuration of a model, and they are convolutions or recurrent
+    networks of the model's size, which hold nothing per pair of tokens.
+    """
     config, task = run.train, run.task
     device = resolve_device(config.device, config.precision)
     stream = stream_seed(run.seed, "train", name, fold, seed)
@@ -202,10 +236,18 @@ def fit_network(
     if task.kind == "regression":
         mean, sd = target_scale(parts["train"].targets)
         network.set_readout_scale(mean, sd)  # type: ignore[operator]
-    data = ExampleModule(train, validation, config, seed=stream)
+    data = ExampleModule(
+        train,
+        validation,
+        config,
+        seed=stream,
+        micro_batch=None if planned is None else planned.micro_batch,
+        evaluation_batch=None if planned is None else planned.evaluation_batch,
+    )
+    batches = data.train_batches
     identity: dict[str, object] = {
         "name": name,
-        "digest": digest(step_settings(run, step)),
+        "digest": digest(_without_memory(step_settings(run, step))),
         "fold": fold,
         "seed": seed,
         "data": f"{train.fingerprint()}-{validation.fingerprint()}",
@@ -214,7 +256,8 @@ def fit_network(
         network,
         kind=task.kind,
         config=config,
-        steps_per_epoch=len(data.train_batches),
+        steps_per_epoch=batches.n_batches,
+        n_parts=batches.n_parts,
         seed=stream,
         target_sd=sd,
         identity=identity,
@@ -231,10 +274,11 @@ def fit_network(
                 keeper,
                 device.accelerator,
                 device.precision,
-                steps_per_epoch=len(data.train_batches),
+                batches=batches,
                 progress=progress,
             )
-            trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else keeper.last)
+            with freed_memory_returned() if planned is not None and planned.tight else nullcontext():
+                trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else keeper.last)
     best = read_checkpoint(keeper.best)["state_dict"]
     network.load_state_dict({k.removeprefix("network."): v for k, v in best.items()})
     network.to("cpu").eval()
@@ -255,12 +299,29 @@ def fit_network(
         stopped_early=keeper.stopped,
         seconds=round(float(history["seconds"].sum()), 3),
         resumed=resume is not None,
+        **({} if planned is None else {"plan": _plan_record(planned)}),
     )
     return NetworkFit(network, history, record)
 
 
+def _plan_record(planned: Plan) -> dict[str, Any]:
+    return {
+        "peak_gib": round(planned.peak_bytes / GIB, 3),
+        "limit_gib": round(planned.limit_bytes / GIB, 3),
+        "micro_batch": planned.micro_batch,
+        "evaluation_batch": planned.evaluation_batch,
+        "flops_per_step": planned.flops_per_step,
+        "flops_total": planned.flops_total,
+    }
+
+
+def _without_memory(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a step less the memory it may take: in how many parts a batch is computed makes no other training."""
+    return settings | {"train": {key: value for key, value in settings["train"].items() if key != "memory_gb"}}
+
+
 def _trainer(
-    run: RunConfig, keeper: RunKeeper, accelerator: str, precision: str, *, steps_per_epoch: int, progress: bool
+    run: RunConfig, keeper: RunKeeper, accelerator: str, precision: str, *, batches: Batches, progress: bool
 ) -> pl.Trainer:
     logs = keeper.folder / "logs"
     logger: list[Logger] = [CSVLogger(logs, name="csv", flush_logs_every_n_steps=1)]
@@ -275,6 +336,7 @@ def _trainer(
         devices=1,
         precision=precision,  # type: ignore[arg-type]
         max_epochs=run.train.epochs,
+        accumulate_grad_batches=batches.n_parts,
         gradient_clip_val=run.train.gradient_clip,
         deterministic="warn",
         logger=logger,
@@ -283,7 +345,7 @@ def _trainer(
         plugins=[SafeCheckpointIO(), LightningEnvironment()],
         default_root_dir=keeper.folder,
         num_sanity_val_steps=0,
-        log_every_n_steps=steps_per_epoch,
+        log_every_n_steps=batches.n_batches,
         enable_progress_bar=bar,
         enable_model_summary=False,
     )

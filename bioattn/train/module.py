@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bioattn.config import TrainConfig
-from bioattn.errors import BioattnError
+from bioattn.errors import BioattnError, DataError
 from bioattn.rng import stream_seed
 from bioattn.train.metrics import validation_metric
 
@@ -35,13 +35,14 @@ def loss_sum(kind: str, readouts: Tensor, targets: Tensor, sd: Tensor | None = N
 
     Returns
     -------
-    Tensor, float32, scalar
+    Tensor, at least float32, scalar
     Tensor, int64, scalar
     """
-    readouts = readouts.float()
+    # At least float32: halves come from mixed precision, doubles from comparisons.
+    readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
     present = ~targets.isnan()
     # Zero instead of NaN: a masked NaN would still make the gradient NaN.
-    filled = targets.nan_to_num(0.0)
+    filled = targets.nan_to_num(0.0).to(readouts.dtype)
     if kind == "multiclass":
         losses = F.cross_entropy(readouts, filled[:, 0].long(), reduction="none")[:, None]
     elif kind in ("binary", "multilabel"):
@@ -86,6 +87,9 @@ class TrainingModule(pl.LightningModule):
         Task kind, see `loss_sum`.
     config : TrainConfig
     steps_per_epoch : int
+        Optimisation steps.
+    n_parts : int
+        Parts that each batch comes in, whose gradients are added up before a step.
     seed : int
         Seed of the random streams of training (dropout).
     target_sd : Tensor, shape (T,), optional
@@ -102,6 +106,7 @@ class TrainingModule(pl.LightningModule):
         config: TrainConfig,
         steps_per_epoch: int,
         seed: int,
+        n_parts: int = 1,
         target_sd: Tensor | None = None,
         identity: dict[str, object] | None = None,
     ) -> None:
@@ -111,6 +116,7 @@ class TrainingModule(pl.LightningModule):
         self.kind = kind
         self.config = config
         self.steps_per_epoch = steps_per_epoch
+        self.n_parts = n_parts
         self.seed = seed
         self.identity = identity or {}
         self.register_buffer("target_sd", target_sd, persistent=False)
@@ -127,12 +133,20 @@ class TrainingModule(pl.LightningModule):
         """Start the epoch's random streams."""
         self.start_epoch()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean loss of a batch."""
-        total, n = self._loss(batch)
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Mean loss of a batch, or what a part of a batch adds to it, times the number of parts."""
+        try:
+            total, n = self._loss(batch)
+        except DataError:
+            self._mean_train_loss()  # says so if the NaN comes from training itself
+            raise
         # Kept as tensors and read once per epoch: reading each would stall a GPU.
         self._train.append((total.detach(), n))
-        return total / n.clamp(min=1)
+        if self.n_parts == 1:
+            return total / n.clamp(min=1)
+        # Divided by the present targets of the whole batch, which its parts do not share evenly. Lightning divides
+        # by the number of parts, also where the last batch of an epoch has fewer.
+        return total * self.n_parts / batch[2].clamp(min=1)
 
     def on_train_epoch_end(self) -> None:
         """Forget the epoch's losses."""
@@ -179,8 +193,8 @@ class TrainingModule(pl.LightningModule):
         """Mark the checkpoint with the identity of this training."""
         checkpoint["identity"] = dict(self.identity)
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        tokens, targets = batch
+    def _loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        tokens, targets = batch[:2]
         return loss_sum(self.kind, self.network(tokens), targets, self.target_sd)
 
     def _mean_train_loss(self) -> float:
@@ -189,7 +203,7 @@ class TrainingModule(pl.LightningModule):
         totals, counts = (torch.stack(x).double() for x in zip(*self._train, strict=True))
         bad = (~totals.isfinite()).nonzero()
         if len(bad):
-            step = self.current_epoch * self.steps_per_epoch + int(bad[0])
+            step = self.current_epoch * self.steps_per_epoch + int(bad[0]) // self.n_parts
             raise _diverged(f"training loss is {float(totals[bad[0]])}", self.current_epoch, step)
         return float(totals.sum() / counts.sum().clamp(min=1))
 

@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from toy_attention import draw, real_tokens, toy_encoder
 
 from bioattn.errors import ConfigError
+from bioattn.nn import attention, taps
 from bioattn.nn.attention import fused, scaled_dot_product, scores
 from bioattn.nn.multihead import MultiHeadAttention
-from bioattn.nn.positions import LearnedPositions, RelativeBias, RotaryPositions
+from bioattn.nn.positions import AlibiBias, LearnedPositions, RelativeBias, RotaryPositions, ScoreBias
 
 # Every axis a different prime.
 B, H, Q, K, C = 2, 3, 5, 7, 11
@@ -94,32 +96,106 @@ def test_softmax_is_float32_for_half_precision_inputs():
     assert scores(x["query"].bfloat16(), x["key"].bfloat16()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("d_head", [3, 17, 101])
+def test_scaled_scores_have_unit_variance(d_head: int):
+    """For unit-variance queries and keys Var(q.k) is d_head and that of the scores 1, within four standard errors."""
+    n = 20_000
+    query, key = draw(n, 1, 1, d_head, seed=1), draw(n, 1, 1, d_head, seed=2)
+    # A product of two standard normals has kurtosis 9, so the sum of d_head of them 3 + 6 / d_head.
+    error = math.sqrt((2 + 6 / d_head) / n)
+    dots = (query * key).sum(-1)
+    assert abs(float(dots.var()) / d_head - 1) < 4 * error
+    assert abs(float(scores(query, key).var()) - 1) < 4 * error
+
+
+def test_a_mask_of_the_wrong_polarity_changes_the_values(monkeypatch: pytest.MonkeyPatch):
+    """`keep` is True where attention is allowed: read the other way round, values are those of no correct formula."""
+    x = make()
+    x["keep"][0, 0, 2, 0] = True  # no row without keys: only polarity is at stake
+    right = fused(**x)
+    torch.testing.assert_close(scaled_dot_product(**x)[0], right, rtol=1e-9, atol=1e-10)
+    monkeypatch.setattr(attention, "scores", lambda q, k, *, bias, keep: scores(q, k, bias=bias, keep=~keep))
+    wrong = scaled_dot_product(**x)[0]
+    assert not torch.isclose(wrong, right, rtol=1e-3, atol=1e-3).all(-1).any()
+
+
+def test_keep_is_read_the_same_way_from_mask_to_padding():
+    """A query's row is zero exactly where the mask or the padding says False, in the pattern of a whole encoder."""
+    encoder = toy_encoder("sdpa", "window")
+    keep = real_tokens(13, 7)
+    with taps.record(encoder, ["layer.1.attn.pattern"]) as store:
+        encoder(draw(2, 13, 12), keep=keep)
+    position = torch.arange(13)
+    may_read = ((position[:, None] - position).abs() <= 3) & keep[:, None, :]
+    assert torch.equal(store["layer.1.attn.pattern"] > 0, may_read[:, None].expand(2, 3, 13, 13))
+
+
 def test_rotary_scores_depend_on_the_difference_of_positions_only():
     """Shifting a query and a key by the same number of positions leaves their score as it was."""
-    rotary = RotaryPositions(12)
-    generator = torch.Generator().manual_seed(0)
-    q = torch.randn(1, 1, 1, 12, generator=generator).double().expand(1, 1, 31, 12)
-    k = torch.randn(1, 1, 1, 12, generator=generator).double().expand(1, 1, 31, 12)
-    table = (rotary.double()(q) @ rotary(k).transpose(-2, -1))[0, 0]
+    rotary = RotaryPositions(14).double()
+    q, k = (draw(1, 1, 1, 14, seed=seed).expand(1, 1, 31, 14) for seed in (0, 1))
+    table = (rotary(q) @ rotary(k).transpose(-2, -1))[0, 0]
     for shift in (1, 5, 17):
-        torch.testing.assert_close(table[shift:, shift:], table[:-shift, :-shift], rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(table[0], table[1], atol=1e-3)
+        torch.testing.assert_close(table[shift:, shift:], table[:-shift, :-shift], rtol=1e-12, atol=1e-12)
+    assert (table.diagonal() - (q * k)[0, 0].sum(-1)).abs().max() < 1e-12
+    assert not torch.isclose(table[0, 1:], table[1:, 0], atol=1e-3).any()  # and on its sign
+
+
+def bias_table(bias: ScoreBias, length: int = 23) -> torch.Tensor:
+    """Bias (H, Q, K) over all pairs of positions."""
+    position = torch.arange(length)
+    return bias(position[:, None], position[None])
 
 
 def test_relative_bias_depends_on_the_signed_distance_only():
-    """Equal key - query share a bias; a distance and its negative do not."""
+    """Equal key - query share a bias; a distance and its negative do not; far distances share buckets."""
     bias = RelativeBias(n_heads=2)
     torch.nn.init.normal_(bias.table)
-    table = bias(23, 23)[0]
+    table = bias_table(bias)
+    assert table.shape == (2, 23, 23)
     assert torch.equal(table[:, 3:, 3:], table[:, :-3, :-3])
-    assert not torch.equal(table[:, 0, 5], table[:, 5, 0])
+    assert (table[:, 0, 1:] != table[:, 1:, 0]).all()
+    assert not torch.equal(table[0], table[1])
+    bucket = bias.bucket(torch.arange(-400, 401))
+    assert torch.equal(bucket.unique(), torch.arange(64)[torch.arange(64) != 32])  # 32 would be distance +0
+    assert (bucket[:145] == 31).all() and (bucket[-145:] == 63).all()  # 256 and beyond
+
+
+def test_alibi_falls_linearly_with_the_distance():
+    """The bias is minus slope times distance, the same on both sides, with slopes 2^(-8 h / H)."""
+    table = bias_table(AlibiBias(n_heads=4).double())
+    distance = (torch.arange(23)[:, None] - torch.arange(23)).abs()
+    for head, slope in enumerate([2**-2, 2**-4, 2**-6, 2**-8]):
+        torch.testing.assert_close(table[head], -slope * distance.double(), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("positions", ["none", "rope", "relative", "alibi"])
+def test_encoder_with_relative_positions_is_translation_equivariant(positions: str):
+    """Moving tokens within real padding on both sides moves the output with them, for every position by distance."""
+    encoder = toy_encoder("sdpa", "window", positions=positions)
+    x = draw(1, 11, 12)
+    outputs = []
+    for start in (0, 7):
+        keep = torch.zeros(1, 23, dtype=torch.bool)
+        keep[:, start : start + 11] = True
+        padded = torch.zeros(1, 23, 12, dtype=torch.float64)
+        padded[:, start : start + 11] = x
+        outputs.append(encoder(padded, keep=keep)[keep])
+    torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_encoder_with_added_positions_is_not_translation_equivariant(positions: str):
+    """Positions that are added to tokens tell where a sequence stands: further on it has other outputs."""
+    encoder = toy_encoder("sdpa", positions=positions)
+    x = draw(1, 5, 12).repeat(1, 2, 1)
+    first, second = (encoder(x, keep=keep)[keep] for keep in (torch.arange(10)[None] < 5, torch.arange(10)[None] >= 5))
+    assert not torch.isclose(first, second, rtol=1e-3, atol=1e-3).all(-1).any()
 
 
 @pytest.mark.parametrize("backend", ["reference", "sdpa"])
 def test_tapping_the_pattern_leaves_the_numbers_equal(backend: str):
     """A layer whose pattern is read gives the same output, and the pattern's rows sum to one over real keys."""
-    from bioattn.nn import taps
-
     torch.manual_seed(0)
     layer = MultiHeadAttention(12, 3, backend=backend, relative=RelativeBias(3)).double()
     x = torch.randn(2, 7, 12, dtype=torch.float64)
@@ -138,7 +214,7 @@ def test_wrong_sizes_are_refused_by_name():
     """Messages name both numbers, or the allowed names."""
     with pytest.raises(ConfigError, match="multiple of n_heads, got 10 and 4"):
         MultiHeadAttention(10, 4)
-    with pytest.raises(ConfigError, match="'flash' is not an attention backend; allowed: reference, sdpa"):
+    with pytest.raises(ConfigError, match="'flash' is not an attention backend; allowed: reference, sdpa, local, flex"):
         MultiHeadAttention(8, 4, backend="flash")
     with pytest.raises(ConfigError, match="even head width, got 5"):
         RotaryPositions(5)

@@ -101,3 +101,12 @@ def test_a_run_without_motifs_has_no_interactions(stub_clone, make_config):
     stub_clone.write_config(document)
     stub_clone.run("--configfile", "config.yaml")
     assert {"coattention", "candidates", "knockout", "interactions"}.isdisjoint(stub_clone.verbs())
+
+
+def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, make_config):
+    """Without attention heads there is nothing to read or to cut: training, evaluation and report remain."""
+    stub_clone.write_config(make_config(model={"encoder": "gru"}))
+    stub_clone.run("--configfile", "config.yaml")
+    verbs = set(stub_clone.verbs())
+    assert {"train", "evaluate", "report"} <= verbs
+    assert {"heads", "coattention", "candidates", "knockout", "interactions"}.isdisjoint(verbs)

@@ -139,11 +139,20 @@ def for_replicates(pattern):
     return paths
 
 
-def if_motifs(*patterns):
-    """Input function: results about pairs, which only a run with motifs or sites has."""
+def if_attention(pattern):
+    """Input function: a file of every seed of fold 0, if the models have attention heads to look at."""
 
     def paths(wildcards):
-        return expand(patterns, run=wildcards.run) if RUNS[wildcards.run].motifs.any else []
+        return for_replicates(pattern)(wildcards) if RUNS[wildcards.run].model.has_attention else []
+
+    return paths
+
+
+def if_pairs(*patterns):
+    """Input function: results about pairs, which a run has that has motifs or sites, and attention."""
+
+    def paths(wildcards):
+        return expand(patterns, run=wildcards.run) if RUNS[wildcards.run].tests_pairs else []
 
     return paths
 

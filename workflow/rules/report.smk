@@ -12,8 +12,8 @@ rule report:
         predictions=results("evaluation", "predictions.parquet"),
         curves=results("evaluation", "curves.parquet"),
         history=for_models(results("models", "fold{fold}", "seed{seed}", "history.tsv")),
-        heads=for_replicates(results("heads", "seed{seed}", "heads.tsv")),
-        interactions=if_motifs(results("interactions", "table", "interactions.tsv")),
+        heads=if_attention(results("heads", "seed{seed}", "heads.tsv")),
+        interactions=if_pairs(results("interactions", "table", "interactions.tsv")),
         truth=if_simulated(results("input", "truth.json")),
     output:
         report(

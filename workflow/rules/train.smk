@@ -50,6 +50,7 @@ rule evaluate:
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
         models=for_models(results("models", "fold{fold}", "seed{seed}", "weights.safetensors")),
+        meme=motif_file_of,
     output:
         metrics=report(
             results("evaluation", "metrics.tsv"),

@@ -287,6 +287,16 @@ def test_a_run_without_motifs_says_why_there_are_no_pairs(tmp_path: Path):
     assert "names neither motifs nor sites" in text and "interactions.tsv is missing" not in text
 
 
+def test_a_recurrent_run_is_not_said_to_have_attention(tmp_path: Path):
+    """The page names the network that was trained, and says for each missing section why there is none."""
+    run = binary_run(model={"encoder": "gru"}, motifs={"jaspar_ids": ["MA0060.4"]})
+    text = words(build_report(tmp_path, run))
+    assert "A recurrent network (GRU) with 2 layers was trained" in text
+    assert "has no attention, so there are no heads to look at" in text
+    assert "has no attention, so no pairs were looked for" in text
+    assert "Transformer" not in text
+
+
 def test_optional_columns_may_be_absent(editable: Made):
     """The smallest table of pairs and of heads is enough for a page."""
     path = editable.root / "interactions/table/interactions.tsv"

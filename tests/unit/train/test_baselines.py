@@ -8,17 +8,23 @@ import torch
 from sklearn.metrics import roc_auc_score
 from toy_training import small_run, toy_tables
 
-from bioattn.errors import BioattnWarning
+from bioattn.config import ModelConfig
+from bioattn.data.motif import Motif
+from bioattn.errors import BioattnWarning, ConfigError
+from bioattn.models import build_model
 from bioattn.nn.convnet import channels_for
+from bioattn.nn.recurrent import RecurrentEncoder
 from bioattn.tokens.nucleotide import encode
 from bioattn.train.baselines import (
     build_convnet,
+    build_recurrent,
     composition_features,
     fit_baseline,
     kmer_features,
     onehot_features,
 )
 from bioattn.train.data import Examples, load_examples
+from bioattn.train.evaluate import TrainedModel, evaluate
 
 
 def examples(sequences: list[str]) -> Examples:
@@ -32,6 +38,10 @@ def fitted(name: str, sequences, split, tmp_path, **run):
     settings = small_run(**run)
     parts = load_examples(sequences, split, settings.task, fold=0)
     return parts, fit_baseline(name, settings, parts, fold=0, n_parameters=2000, work_dir=tmp_path)
+
+
+def n_parameters(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
 
 
 def auroc(parts, result, subset="test") -> float:
@@ -142,7 +152,7 @@ def test_classes_absent_from_training_have_low_scores(tmp_path):
 def test_convnet_has_the_size_asked_for(n, n_readouts):
     """The CNN's parameter count is within 8 % of the one asked for (a channel more or less is a step)."""
     network = build_convnet(n, n_readouts=n_readouts, seed=1)
-    found = sum(p.numel() for p in network.parameters())
+    found = n_parameters(network)
     step = 20 * channels_for(n, n_letters=4, n_readouts=n_readouts) + 80
     assert abs(found - n) < max(0.08 * n, step)
 
@@ -161,3 +171,95 @@ def test_cnn_learns_a_planted_motif(tmp_path):
     parts, result = fitted("cnn", *toy_tables(700, 30), tmp_path, epochs=10)
     assert auroc(parts, result) > 0.9
     assert (tmp_path / "cnn_fold0" / "last.ckpt").exists()
+
+
+# ---------------------------------------------------------------------- recurrent
+
+MOTIF = Motif("TATAAT", "M1", np.full((4, 6), 0.02) + 0.92 * np.eye(4)[[3, 0, 3, 0, 0, 3]].T)
+MODELS = {
+    "default": {},
+    "cls": {"pooling": "cls", "n_layers": 3, "reverse_complement": "average"},
+    "gated": {"feedforward": "swiglu", "d_feedforward": 200, "positions": "learned", "pooling": "attention"},
+    "local": {"mask": {"window": 3, "causal": True}, "backend": "local", "checkpointing": True},
+    "recurrent": {"encoder": "lstm"},
+    "pwm": {"stem": {"kind": "pwm", "n_filters": 5, "width": 7}},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rnn_has_the_size_and_the_parts_of_the_model(name):
+    """The RNN has, within 2 %, the parameters of the model, and all parts but the encoder in the same shape."""
+    config = ModelConfig.model_validate(MODELS[name])
+    model = build_model(config, n_readouts=3, motifs=[MOTIF], seed=1)
+    network = build_recurrent(config, n_parameters(model), n_readouts=3, motifs=[MOTIF], seed=1)
+    assert n_parameters(network) == pytest.approx(n_parameters(model), rel=0.02)
+    assert isinstance(network.encoder, RecurrentEncoder) and network.encoder.layer[0].rightward.mode == "GRU"
+    assert network.n_layers == model.n_layers and network.average_strands == model.average_strands
+    shapes, expected = (
+        {k: (type(m), [p.shape for p in m.parameters()]) for k, m in each.named_modules() if k and "encoder" not in k}
+        for each in (network, model)
+    )
+    assert shapes == expected
+    assert network(encode(["ACGTACGTTGCA", "GGATTAC"])).shape == (2, 3)
+
+
+def test_rnn_starts_from_its_seed():
+    """Two networks of one seed are equal, those of another seed are not, and the caller's random state stays."""
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    config = small_run().model
+    first, same, other = (build_recurrent(config, 3000, n_readouts=1, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    name = "encoder.layer.0.leftward.weight_hh_l0"
+    assert all(torch.equal(first[k], same[k]) for k in first)
+    assert not torch.equal(first[name], other[name])
+
+
+def test_rnn_batch_mates_do_not_matter():
+    """The readout of a sequence is the same alone, in company, and under longer padding."""
+    network = build_recurrent(small_run().model, 3000, n_readouts=2, seed=1).eval()
+    tokens = encode(["ACGTACGTTGCA", "GGATTAC", "T"])
+    together = network(tokens)
+    for i, length in enumerate((12, 7, 1)):
+        torch.testing.assert_close(network(tokens[i : i + 1, :length])[0], together[i])
+
+
+def test_rnn_learns_a_planted_motif(tmp_path):
+    """The RNN baseline is trained by the same machinery and finds a planted motif."""
+    parts, result = fitted("rnn", *toy_tables(700, 30), tmp_path, epochs=10)
+    assert auroc(parts, result) > 0.9
+    assert (tmp_path / "rnn_fold0" / "last.ckpt").exists()
+    assert abs(result.record["n_parameters"] - 2000) < 100
+
+
+def test_rnn_starts_with_the_motifs_of_the_run(tmp_path):
+    """With a stem of motif filters, the baseline's filters are the motifs it is given: another motif, other scores."""
+    sequences, split = toy_tables(300)
+    scores = []
+    for motif in (MOTIF, Motif("GATAAG", "M2", np.full((4, 6), 0.02) + 0.92 * np.eye(4)[[2, 0, 3, 0, 0, 2]].T)):
+        run = small_run(epochs=1)
+        stem = run.model.stem.model_copy(update={"kind": "pwm"})
+        run = run.model_copy(update={"model": run.model.model_copy(update={"stem": stem})})
+        parts = load_examples(sequences, split, run.task, fold=0)
+        work_dir = tmp_path / motif.motif_id
+        result = fit_baseline("rnn", run, parts, fold=0, n_parameters=2000, work_dir=work_dir, motifs=[motif])
+        scores.append(result.scores["test"])
+    assert not np.allclose(*scores)
+
+
+def test_rnn_is_built_like_the_models_beside_it(tmp_path):
+    """Settings of another model than those evaluated are refused, with what differs; equal ones are not."""
+    run = small_run(epochs=1, evaluate={"bootstrap": 0, "baselines": ["rnn"]})
+    sequences, split = toy_tables(200)
+    for config, message in (
+        (run.model, ""),
+        (run.model.model_copy(update={"n_layers": 2}), "seed 3 .* model.n_layers:"),
+    ):
+        models = [TrainedModel(0, 3, build_model(config, n_readouts=1, seed=1), 2000, config)]
+        if message:
+            with pytest.raises(ConfigError, match=message):
+                evaluate(run, sequences, split, models, work_dir=tmp_path)
+        else:
+            result = evaluate(run, sequences, split, models, work_dir=tmp_path)
+            assert set(result.metrics["model"]) == {"transformer", "rnn"}
+            assert abs(result.baselines["rnn"]["fold_0"]["n_parameters"] - 2000) < 100
