@@ -6,6 +6,7 @@ their cost grows with the length.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -70,36 +71,43 @@ def make_backend(name: str, mask: Mask | None = None) -> Backend:
     return backend
 
 
-class Reference:
+class _Dense(ABC):
+    """A kernel that takes bias and mask over all pairs of positions."""
+
+    name: str
+    linear = False
+
+    def __init__(self, mask: Mask | None = None) -> None:
+        self.mask = mask
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, *, keep: Tensor | None = None, bias: ScoreBias | None = None
+    ) -> Tensor:
+        """Values (B, H, L, C)."""
+        bias_HQK, keep_BHQK = dense_terms(query.shape[-2], self.mask, keep, bias, query.device)
+        return self._attend(query, key, value, bias_HQK, keep_BHQK)
+
+    @abstractmethod
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+        """Values (B, H, L, C)."""
+
+
+class Reference(_Dense):
     """The readable formula; holds all scores."""
 
-    name, linear = "reference", False
+    name = "reference"
 
-    def __init__(self, mask: Mask | None = None) -> None:
-        self.mask = mask
-
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, *, keep: Tensor | None = None, bias: ScoreBias | None = None
-    ) -> Tensor:
-        """Values (B, H, L, C)."""
-        bias_HQK, keep_BHQK = dense_terms(query.shape[-2], self.mask, keep, bias, query.device)
-        return attention.scaled_dot_product(query, key, value, bias=bias_HQK, keep=keep_BHQK)[0]
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+        return attention.scaled_dot_product(query, key, value, bias=bias, keep=keep)[0]
 
 
-class Fused:
+class Fused(_Dense):
     """PyTorch's fused kernels (flash where they apply). A learned bias makes them hold all scores."""
 
-    name, linear = "sdpa", False
+    name = "sdpa"
 
-    def __init__(self, mask: Mask | None = None) -> None:
-        self.mask = mask
-
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, *, keep: Tensor | None = None, bias: ScoreBias | None = None
-    ) -> Tensor:
-        """Values (B, H, L, C)."""
-        bias_HQK, keep_BHQK = dense_terms(query.shape[-2], self.mask, keep, bias, query.device)
-        return attention.fused(query, key, value, bias=bias_HQK, keep=keep_BHQK)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+        return attention.fused(query, key, value, bias=bias, keep=keep)
 
 
 class Local:

@@ -189,15 +189,21 @@ class Padding(Mask):
 
 
 @dataclass(frozen=True, eq=False)
-class Union(Mask):
-    """Allowed by either mask."""
-
+class _Combination(Mask):
     first: Mask
     second: Mask
 
     @property
     def looks_at_examples(self) -> bool:  # noqa: D102
         return self.first.looks_at_examples or self.second.looks_at_examples
+
+    def check_length(self, length: int) -> None:  # noqa: D102
+        self.first.check_length(length)
+        self.second.check_length(length)
+
+
+class Union(_Combination):
+    """Allowed by either mask."""
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
         return self.first.allows(query, key) | self.second.allows(query, key)
@@ -205,31 +211,15 @@ class Union(Mask):
     def reach(self, first: int, last: int, length: int) -> NDArray[np.int64]:  # noqa: D102
         return np.union1d(self.first.reach(first, last, length), self.second.reach(first, last, length))
 
-    def check_length(self, length: int) -> None:  # noqa: D102
-        self.first.check_length(length)
-        self.second.check_length(length)
 
-
-@dataclass(frozen=True, eq=False)
-class Intersection(Mask):
+class Intersection(_Combination):
     """Allowed by both masks."""
-
-    first: Mask
-    second: Mask
-
-    @property
-    def looks_at_examples(self) -> bool:  # noqa: D102
-        return self.first.looks_at_examples or self.second.looks_at_examples
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
         return self.first.allows(query, key) & self.second.allows(query, key)
 
     def reach(self, first: int, last: int, length: int) -> NDArray[np.int64]:  # noqa: D102
         return np.intersect1d(self.first.reach(first, last, length), self.second.reach(first, last, length))
-
-    def check_length(self, length: int) -> None:  # noqa: D102
-        self.first.check_length(length)
-        self.second.check_length(length)
 
 
 def _check_positive(what: str, **numbers: int) -> None:

@@ -23,8 +23,7 @@ from bioattn.config import ModelConfig, RunConfig, TrainConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
 from bioattn.errors import ConfigError
-from bioattn.models import SequenceModel, build_mask, build_model
-from bioattn.nn.backends import Backend, make_backend
+from bioattn.models import SequenceModel, build_model
 from bioattn.train.data import EVALUATION_BATCH
 from bioattn.train.memory import (
     CUDA_BYTES,
@@ -327,9 +326,8 @@ def _line(sizes: Sequence[int], values: Sequence[int]) -> _Line:
 
 def _measure(dry: _DryRun, length: int, sizes: Sequence[int]) -> _Steps:
     """Steps of each number of examples, on shapes only."""
-    backend = _random_backend(dry.model)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return _steps(dry, length, sizes, backend)
+        return _steps(dry, length, sizes)
 
 
 def _measure_recurrent(dry: _DryRun, length: int) -> _Steps:
@@ -352,17 +350,8 @@ def _recurrent_steps(dry: _DryRun, length: int) -> _Steps:
         return _steps(dry, length, _RECURRENT_SIZES)
 
 
-def _random_backend(config: ModelConfig) -> Backend | None:
-    """Kernel with a random mask, which must be drawn beforehand: its blocks are numbers, not shapes."""
-    if not (config.mask.random_blocks and config.backend == "local"):
-        return None
-    n_prefix = int(config.pooling == "cls")
-    mask = build_mask(config.mask, n_prefix=n_prefix, max_length=config.max_length + n_prefix)
-    return make_backend("local", mask)
-
-
-def _steps(dry: _DryRun, length: int, sizes: Sequence[int], backend: Backend | None = None) -> _Steps:
-    model = _model(dry, backend)
+def _steps(dry: _DryRun, length: int, sizes: Sequence[int]) -> _Steps:
+    model = _model(dry)
     # foreach as AdamW chooses it by itself on CUDA: faster, for the memory of one more copy of the weights.
     optimizer = torch.optim.AdamW(decay_groups(model, 0.01), foreach=dry.foreach)
     for parameter in model.parameters():
@@ -375,18 +364,13 @@ def _steps(dry: _DryRun, length: int, sizes: Sequence[int], backend: Backend | N
     return _Steps(sum(p.numel() for p in model.parameters()), memory.peak_bytes, measured)
 
 
-def _model(dry: _DryRun, backend: Backend | None) -> SequenceModel:
+def _model(dry: _DryRun) -> SequenceModel:
     config = dry.model
     if config.backend == "flex":
         # Its compiled kernel does not run on shapes. The fused one with the mask written out holds at least as much.
         config = config.model_copy(update={"backend": "sdpa", "positions": "none"})
-    if backend is not None:
-        config = config.model_copy(update={"mask": config.mask.model_copy(update={"random_blocks": 0, "window": 1})})
     blanks = [Motif("", "", np.full((alphabet.N_LETTERS, width), 0.25)) for width in dry.motif_widths]
-    model = build_model(config, n_readouts=dry.n_readouts, motifs=blanks)
-    for block in model.encoder.layer if backend is not None else ():
-        block.attn.backend = backend  # type: ignore[union-attr]
-    return model
+    return build_model(config, n_readouts=dry.n_readouts, motifs=blanks)
 
 
 def _step(dry: _DryRun, model: SequenceModel, held: Sequence[Tensor], n: int, length: int) -> _Measured:
