@@ -41,7 +41,7 @@ class Encoder(nn.Module):
     checkpointing : bool
         Keep only the input of each block for the gradient and compute the rest
         again (Chen et al. 2016): same loss and gradients, also with dropout, for
-        less memory and about a third more time. Blocks that are tapped keep all.
+        less memory and one more forward pass. Blocks that are tapped keep all.
 
     Tap: `embed` (B, L, D), the stream before the first block.
     """
