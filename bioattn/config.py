@@ -61,10 +61,91 @@ class SimulateConfig(Section):
 
 
 class NegativesConfig(Section):
-    """Negative examples to add to a set of positives."""
+    """Negative examples to add to a set of positives. Own ones are simply further rows of samples.tsv."""
 
-    kind: Literal["none", "dinucleotide_shuffle"] = Field("none", description="how negatives are made")
+    kind: Literal["none", "dinucleotide_shuffle", "mononucleotide_shuffle", "markov", "genomic"] = Field(
+        "none",
+        description="how negatives are made: uniform shuffles of positives that keep (di)nucleotide counts; draws from "
+        "a Markov chain fitted to the positives; genomic regions matched in GC and length",
+    )
     per_positive: int = Field(1, ge=1, le=20, description="negatives for each positive")
+    markov_order: int = Field(2, ge=0, le=8, description="markov: letters that the next one depends on")
+    genome: str | None = Field(None, description="genomic: FASTA file of the genome")
+    exclude: list[str] = Field([], description="genomic: BED files of regions to avoid, beside the positives")
+    max_unknown: float = Field(0.0, ge=0, le=1, description="genomic: largest share of unknown bases in a region")
+    gc_tolerance: float = Field(0.02, gt=0, le=1, description="genomic: largest difference in GC to its positive")
+    match_repeats: bool = Field(False, description="genomic: match the soft-masked share too")
+
+    @model_validator(mode="after")
+    def _check(self) -> "NegativesConfig":
+        if (self.kind == "genomic") != (self.genome is not None):
+            raise ValueError("data.negatives.genome is needed for kind 'genomic', and for no other")
+        return self
+
+
+class LengthConfig(Section):
+    """One length for all sequences."""
+
+    bp: int | None = Field(None, ge=2, description="bring every sequence to this length; null: leave lengths alone")
+    longer: Literal["crop", "reject"] = Field("crop", description="what happens to longer sequences")
+    shorter: Literal["pad", "keep", "reject"] = Field(
+        "keep", description="what happens to shorter sequences; pad: unknown bases (N) are added"
+    )
+    anchor: Literal["start", "center", "end"] = Field("center", description="the part that stays in its place")
+
+
+class RegionsConfig(Section):
+    """From annotation (BED, narrowPeak, GTF, GFF3) to intervals of a genome."""
+
+    feature: str = Field("gene", description="GTF and GFF3: feature type whose 5' end is the TSS")
+    anchor: Literal["auto", "five_prime", "center", "summit", "whole"] = Field(
+        "auto",
+        description="what upstream and downstream count from; whole: the interval itself; auto: five_prime for GTF "
+        "and GFF3, whole for BED, summit for narrowPeak",
+    )
+    upstream: int = Field(200, ge=0, description="bp before the anchor, on the strand of the region")
+    downstream: int = Field(50, ge=0, description="bp from the anchor on, which is the first of them")
+    off_end: Literal["reject", "pad"] = Field(
+        "reject", description="region beyond the end of its contig: a bad record, or filled up with N"
+    )
+    same_place: Literal["keep", "merge"] = Field(
+        "merge", description="regions with equal coordinates and strand, as of transcripts of one TSS: one, or all"
+    )
+    name_attribute: str | None = Field(None, description="GTF and GFF3: attribute that names the record")
+    contig_names: Literal["exact", "chr_prefix"] = Field(
+        "exact", description="chr_prefix: also try contig names with 'chr' added or removed"
+    )
+
+
+class SignalConfig(Section):
+    """Targets from bigWig values or BAM counts over the regions (column `signal` of samples.tsv)."""
+
+    statistic: Literal["mean", "sum", "max", "coverage"] = Field(
+        "mean", description="of a bigWig over the region; coverage: share of bases with a value"
+    )
+    transform: Literal["none", "log1p"] = Field("none", description="applied to the statistic")
+    uncovered: Literal["zero", "missing"] = Field("zero", description="bigWig bases without a value")
+    min_mapping_quality: int = Field(0, ge=0, le=255, description="BAM: reads below this mapping quality do not count")
+    keep_duplicates: bool = Field(False, description="BAM: count reads that are marked as duplicates")
+
+
+class VariantsConfig(Section):
+    """From VCF or BCF to sequences: windows around variants, or haplotypes of regions (column `regions`)."""
+
+    window_bp: int = Field(200, ge=2, description="length of the reference window around a variant")
+    alleles: Literal["alternative", "both"] = Field(
+        "alternative", description="sequences of a variant: with its alternative allele only, or with the reference too"
+    )
+    reference_value: float | None = Field(
+        None, description="both: target of the sequence with the reference allele; null: INFO/REF_<target>"
+    )
+    max_allele_bp: int = Field(50, ge=1, description="longer alleles are bad records")
+    unphased: Literal["reject", "reference"] = Field(
+        "reject", description="haplotypes: a heterozygous genotype without phase is a bad record, or left as reference"
+    )
+    target_from: Literal["info", "labels"] = Field(
+        "info", description="targets from INFO fields of the same name, or from `labels` of samples.tsv"
+    )
 
 
 class DataConfig(Section):
@@ -80,6 +161,16 @@ class DataConfig(Section):
     header_pattern: str | None = Field(
         None, description="regular expression with named groups; the groups become columns (targets, group, start, ...)"
     )
+    ambiguous: Literal["mask", "reject", "sample"] = Field(
+        "mask", description="IUPAC codes such as R: become N, are a bad record, or one of their letters at random"
+    )
+    soft_masked: Literal["keep", "mask"] = Field(
+        "keep", description="lower-case letters: kept (where they are is remembered), or turned to N"
+    )
+    length: LengthConfig = LengthConfig()
+    regions: RegionsConfig = RegionsConfig()
+    signal: SignalConfig = SignalConfig()
+    variants: VariantsConfig = VariantsConfig()
     min_length: int = Field(10, ge=2, description="shortest acceptable sequence in bp")
     max_length: int | None = Field(None, ge=2, description="longest acceptable sequence in bp")
     on_bad_record: Literal["fail", "skip"] = Field("fail", description="stop at a bad record, or list it and go on")
@@ -129,16 +220,31 @@ class TaskConfig(Section):
 class SplitConfig(Section):
     """How examples are held out. Identical and reverse-complement sequences never part."""
 
-    kind: Literal["random", "predefined"] = Field(
-        "random", description="random groups, or the column `split` of the input (train/validation/test)"
+    kind: Literal["random", "predefined", "chromosome"] = Field(
+        "random",
+        description="random groups; the column `split` of the input (train/validation/test); or whole chromosomes",
     )
-    group_by: list[Literal["shared_kmer", "coordinate", "column"]] = Field(
+    test_chromosomes: list[str] = Field([], description="chromosome: held out for the final numbers")
+    validation_chromosomes: list[str] = Field([], description="chromosome: held out for early stopping")
+    group_by: list[Literal["homology", "shared_kmer", "coordinate", "overlap", "column"]] = Field(
         [], description="what else keeps sequences together, beside being identical or reverse complements"
+    )
+    identity: float = Field(
+        0.8, ge=0.5, le=1, description="homology: sequences of at least this identity, on either strand, stay together"
     )
     kmer: int = Field(
         20, ge=8, le=31, description="shared_kmer: sequences sharing a k-mer (either strand) stay together"
     )
     coordinate_distance_bp: int = Field(81, ge=0, description="coordinate: starts closer than this stay together")
+    overlap_distance_bp: int = Field(0, ge=0, description="overlap: intervals at most this far apart stay together")
+    audit_identities: list[float] = Field(
+        [0.6, 0.7, 0.8, 0.9, 1.0],
+        min_length=1,
+        description="leakage audit: identities to the nearest training sequence at which held-out ones are counted",
+    )
+    leak_free_identity: float = Field(
+        0.8, ge=0.5, le=1, description="test sequences below this identity to training are scored apart as leak-free"
+    )
     column: str | None = Field(None, description="column: examples with the same value stay together")
     test_fraction: float = Field(0.15, gt=0, lt=1, description="held out for the final numbers (one fold)")
     validation_fraction: float = Field(0.15, gt=0, lt=1, description="held out for early stopping")
@@ -154,8 +260,15 @@ class SplitConfig(Section):
             )
         if "column" in self.group_by and not self.column:
             raise ValueError("split.column must name a column when split.group_by has 'column'")
-        if self.kind == "predefined" and (self.group_by or self.n_folds > 1):
-            raise ValueError("split.kind 'predefined' takes neither split.group_by nor split.n_folds > 1")
+        if self.kind != "random" and (self.group_by or self.n_folds > 1):
+            raise ValueError(f"split.kind '{self.kind}' takes neither split.group_by nor split.n_folds > 1")
+        both = set(self.test_chromosomes) & set(self.validation_chromosomes)
+        if self.kind == "chromosome" and (both or not (self.test_chromosomes and self.validation_chromosomes)):
+            raise ValueError(
+                "split.kind 'chromosome' needs split.test_chromosomes and split.validation_chromosomes, without overlap"
+            )
+        if self.kind != "chromosome" and (self.test_chromosomes or self.validation_chromosomes):
+            raise ValueError("split.test_chromosomes and split.validation_chromosomes are for split.kind 'chromosome'")
         return self
 
 
@@ -222,6 +335,32 @@ class StemConfig(Section):
         return self
 
 
+class TokenizerConfig(Section):
+    """What a token is. Other than nucleotides, tokens are looked up in a vocabulary instead of computed by a stem."""
+
+    kind: Literal["nucleotide", "kmer", "bpe"] = Field(
+        "nucleotide",
+        description="nucleotide: bases, pooled by the stem; kmer: words of k bases; bpe: byte pair encoding learned "
+        "from the training sequences",
+    )
+    k: int = Field(6, ge=1, le=8, description="kmer: bases of a token")
+    stride: int = Field(6, ge=1, le=8, description="kmer: bases from one token to the next; below k tokens overlap")
+    vocabulary: int = Field(1024, ge=16, le=65_536, description="bpe: largest number of different tokens")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TokenizerConfig":
+        if self.kind == "kmer" and self.stride > self.k:
+            raise ValueError(
+                f"model.tokenizer.stride must be at most k, or bases are lost, got {self.stride} and {self.k}"
+            )
+        return self
+
+    @property
+    def tiles(self) -> bool:
+        """Whether every token covers the same number of bases and no base twice."""
+        return self.kind == "nucleotide" or (self.kind == "kmer" and self.stride == self.k)
+
+
 class MaskConfig(Section):
     """Which tokens may read which. Window, dilated and random blocks add up; none of them: every token reads all."""
 
@@ -249,6 +388,7 @@ class MaskConfig(Section):
 class ModelConfig(Section):
     """The Transformer, or a recurrent network in its place."""
 
+    tokenizer: TokenizerConfig = TokenizerConfig()
     stem: StemConfig = StemConfig()
     encoder: Literal["attention", "gru", "lstm"] = Field(
         "attention",
@@ -293,6 +433,11 @@ class ModelConfig(Section):
                 "model.positions 'rope' needs an even head width, "
                 f"got d_model / n_heads = {self.d_model // self.n_heads}"
             )
+        if self.tokenizer.kind != "nucleotide" and self.stem.kind != "none":
+            raise ValueError(
+                f"model.stem.kind must be 'none' (with pool: 1) for model.tokenizer.kind '{self.tokenizer.kind}', "
+                f"whose tokens are looked up, got '{self.stem.kind}'"
+            )
         if self.backend == "local" and self.has_attention and not self.mask.sparse:
             raise ValueError(
                 "model.backend 'local' needs a sparse mask: "
@@ -313,6 +458,44 @@ class ModelConfig(Section):
 # ----------------------------------------------------------------------- training
 
 
+class AugmentConfig(Section):
+    """Changed copies of training sequences, drawn anew in each epoch; off by default. Labels stay as they are."""
+
+    reverse_complement: bool = Field(False, description="train on random strands")
+    shift_bp: int = Field(0, ge=0, description="move the sequence by up to so many bp, with unknown bases at the end")
+    mutation_rate: float = Field(0.0, ge=0, lt=1, description="share of bases that become another base")
+    deletion_bp: int = Field(0, ge=0, description="delete up to so many consecutive bases")
+    insertion_bp: int = Field(0, ge=0, description="insert up to so many random bases")
+    only_labels: list[float] = Field(
+        [],
+        description="change (mutate, delete, insert) only examples with these values of the first target; empty: all. "
+        "A mutation can destroy what makes a positive one",
+    )
+    clean_epochs: int = Field(0, ge=0, description="last epochs without mutations, deletions and insertions")
+
+    @property
+    def changes_letters(self) -> bool:
+        """Whether sequences are changed beyond their strand and place."""
+        return self.mutation_rate > 0 or self.deletion_bp > 0 or self.insertion_bp > 0
+
+
+class PretrainConfig(Section):
+    """Masked-token training on unlabelled sequences before the training of the run."""
+
+    fasta: list[str] = Field(min_length=1, description="FASTA files: genomes or sequences; no labels are needed")
+    window_bp: int | None = Field(
+        None, ge=8, description="long sequences are cut into windows of this length; null: the longest of the run"
+    )
+    masked_fraction: float = Field(0.15, gt=0, lt=1, description="share of the bases that are hidden and predicted")
+    span_bp: int = Field(6, ge=1, description="bases hidden together")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="windows held out to choose the best epoch")
+    max_windows: int = Field(100_000, ge=100, description="most windows; of more a random sample is taken")
+    epochs: int = Field(10, ge=1, description="most passes over the windows")
+    batch_size: int = Field(128, ge=1, description="windows per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    freeze_epochs: int = Field(0, ge=0, description="first epochs of the training proper that change the readout only")
+
+
 class TrainConfig(Section):
     """Optimisation. Each seed is one replicate: its own resample of the data and its own initial weights."""
 
@@ -328,7 +511,8 @@ class TrainConfig(Section):
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps with rising learning rate")
     gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
-    augment_reverse_complement: bool = Field(False, description="train on random strands")
+    augment: AugmentConfig = AugmentConfig()
+    workers: int = Field(0, ge=0, description="processes that prepare batches; 0: the training process itself does")
     permute_labels: bool = Field(False, description="negative control: targets shuffled among training examples")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
@@ -354,6 +538,25 @@ class EvaluateConfig(Section):
         ["composition", "onehot", "kmer", "cnn"], description="baselines trained on the same split"
     )
     kmer_max: int = Field(5, ge=1, le=7, description="k-mer baseline: counts of all k-mers up to this length")
+
+
+class BakeoffConfig(Section):
+    """Comparison of tokenizers on the data of the run: accuracy, bits per base, motif recovery, speed."""
+
+    tokenizers: list[TokenizerConfig] = Field(
+        [
+            TokenizerConfig(),
+            TokenizerConfig(kind="kmer", k=6, stride=6),
+            TokenizerConfig(kind="kmer", k=6, stride=1),
+            TokenizerConfig(kind="bpe"),
+        ],
+        min_length=2,
+        description="tokenizers to compare; nucleotide keeps the run's stem, the others have none",
+    )
+    seeds: list[int] = Field([1, 2, 3], min_length=1, description="one model per tokenizer and seed")
+    language_epochs: int = Field(
+        3, ge=0, description="epochs of the next-token model that gives bits per base; 0: leave it out"
+    )
 
 
 # -------------------------------------------------------------------- explanation
@@ -412,15 +615,17 @@ class RunConfig(Section):
     split: SplitConfig = SplitConfig()
     motifs: MotifsConfig = MotifsConfig()
     model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig | None = Field(None, description="train on unlabelled sequences first")
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    bakeoff: BakeoffConfig = BakeoffConfig()
     explain: ExplainConfig = ExplainConfig()
     interactions: InteractionsConfig = InteractionsConfig()
 
     @property
     def tests_pairs(self) -> bool:
-        """Whether there are motifs or sites, and attention, so that pairs can be tested."""
-        return self.motifs.any and self.model.has_attention
+        """Whether there are motifs or sites, and attention between tokens that tile, so that pairs can be tested."""
+        return self.motifs.any and self.model.has_attention and self.model.tokenizer.tiles
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
@@ -459,14 +664,16 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "simulate": ("seed", "data.simulate", "motifs"),
     "ingest": ("seed", "data", "task"),
     "split": ("seed", "task", "split"),
-    "train": ("seed", "task", "motifs", "model", "train"),
-    "evaluate": ("seed", "task", "motifs", "model", "train", "evaluate"),
+    "pretrain": ("seed", "motifs", "model", "pretrain", "train"),
+    "train": ("seed", "task", "motifs", "model", "pretrain", "train"),
+    "evaluate": ("seed", "task", "split", "motifs", "model", "train", "evaluate"),
+    "bakeoff": ("seed", "task", "motifs", "model", "train", "evaluate", "bakeoff", "explain"),
     "heads": ("seed", "task", "motifs", "explain"),
     "coattention": ("seed", "task", "motifs", "interactions"),
     "interactions": ("seed", "data.interventional", "task", "motifs", "interactions"),
     "report": (
-        "seed", "description", "data", "task", "split", "motifs", "model", "train", "evaluate", "explain",
-        "interactions",
+        "seed", "description", "data", "task", "split", "motifs", "model", "pretrain", "train", "evaluate", "bakeoff",
+        "explain", "interactions",
     ),
 }  # fmt: skip
 
@@ -487,7 +694,7 @@ def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
             source = source[part]
             target = target.setdefault(part, {})
         target[last] = source[last]
-    if step == "train":
+    if step in ("pretrain", "train"):
         # One job per seed: the list of the others must not retrain this one.
         picked["train"] = {k: v for k, v in picked["train"].items() if k != "seeds"}
     return picked

@@ -83,7 +83,12 @@ def _train_and_die(work_dir: Path, kill: str) -> None:
 
         checkpoint_io.write_checkpoint = deadly_write
     sequences, split = toy_tables()
-    fit(small_run(epochs=5, resample="bootstrap", augment_reverse_complement=True), sequences, split, work_dir=work_dir)
+    fit(
+        small_run(epochs=5, resample="bootstrap", augment={"reverse_complement": True}),
+        sequences,
+        split,
+        work_dir=work_dir,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from bioattn.config import RunConfig
 from bioattn.errors import DataError
 from bioattn.plot.style import KINDS, VERDICTS
 from bioattn.report.blocks import Block, Notice, Points, Section, Text, Tiles
-from bioattn.report.data import data_section, split_section
+from bioattn.report.data import data_section
 from bioattn.report.files import ResultFiles
 from bioattn.report.heads import attribution_section, heads_section
 from bioattn.report.interactions import interactions_section, read_interactions, truth_section, verdict_tiles
@@ -27,6 +27,7 @@ from bioattn.report.model import (
 )
 from bioattn.report.numbers import count, number, with_interval
 from bioattn.report.record import record_section
+from bioattn.report.split import split_section
 from bioattn.report.words import LIMITS, MODEL_KINDS, MODEL_NAMES
 
 

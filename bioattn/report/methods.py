@@ -1,8 +1,8 @@
 """Methods text with the numbers of this run, to paste into a paper."""
 
 from bioattn.config import MaskConfig, RunConfig
-from bioattn.report.data import split_sentence
 from bioattn.report.numbers import count, listing, percent, setting
+from bioattn.report.split import split_sentence
 
 _POSITIONS = {
     "none": "no position information",

@@ -354,7 +354,7 @@ class ExampleModule(pl.LightningDataModule):
             train,
             config.batch_size,
             seed=seed,
-            augment_reverse_complement=config.augment_reverse_complement,
+            augment_reverse_complement=config.augment.reverse_complement,
             micro_batch=micro_batch,
         )
         self.validation_batches = Batches(validation, evaluation_batch or max(config.batch_size, EVALUATION_BATCH))

@@ -167,12 +167,12 @@ def digests(document: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("path", "value", "steps"),
     [
-        ("evaluate.bootstrap", 7, {"evaluate", "report"}),
-        ("explain.windows_per_head", 99, {"heads", "report"}),
+        ("evaluate.bootstrap", 7, {"evaluate", "bakeoff", "report"}),
+        ("explain.windows_per_head", 99, {"heads", "bakeoff", "report"}),
         ("interactions.draws", 2, {"coattention", "interactions", "report"}),
-        ("train.seeds", [1, 2, 3], {"evaluate", "report"}),
+        ("train.seeds", [1, 2, 3], {"evaluate", "bakeoff", "report"}),
         ("description", "words", {"report"}),
-        ("split.kmer", 21, {"split", "report"}),
+        ("split.kmer", 21, {"split", "evaluate", "report"}),
     ],
 )
 def test_a_setting_changes_the_digest_of_its_readers_only(document, path, value, steps):

@@ -30,7 +30,10 @@ def test_environments_allow_the_tested_versions():
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
         name = line.split(">")[0]
         ranges[name] = line.removeprefix(name)
-    other_names = {"matplotlib-base": "matplotlib", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
+    other_names = {
+        "matplotlib-base": "matplotlib", "pytorch-cpu": "torch", "pytorch-gpu": "torch",
+        "pybigwig": "pyBigWig", "python-edlib": "edlib",
+    }  # fmt: skip
     for file in (ROOT / "envs").glob("*.yaml"):
         for entry in yaml.safe_load(file.read_text())["dependencies"]:
             for line in entry["pip"] if isinstance(entry, dict) else [entry]:

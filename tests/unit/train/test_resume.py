@@ -15,7 +15,7 @@ from bioattn.train.checkpoint_io import read_checkpoint, write_checkpoint
 from bioattn.train.fit import FitResult, fit
 
 ROOT = Path(__file__).parents[3]
-RUN = small_run(epochs=5, resample="bootstrap", augment_reverse_complement=True)
+RUN = small_run(epochs=5, resample="bootstrap", augment={"reverse_complement": True})
 
 
 def train(work_dir: Path, run=RUN) -> FitResult:
