@@ -35,19 +35,76 @@ class Section(BaseModel):
 # --------------------------------------------------------------------------- data
 
 
+#: Classes of motif pairs that the simulator knows; `bioattn.data.simulate` says what each is.
+PairClass = Literal[
+    "AND", "AND_COOC", "OR", "REP", "XOR", "SPC", "ORI", "ORD", "ADDITIVE", "INERT", "CHAIN", "HIDDEN", "GC", "PARALOG",
+    "DECOY",
+]  # fmt: skip
+
+
+class SpacingConfig(Section):
+    """How the effect of an SPC pair depends on the distance between the centres of its two sites."""
+
+    kind: Literal["within", "preferred", "helical"] = Field(
+        "within",
+        description="within: full effect up to max_bp, none beyond; preferred: a bell around preferred_bp; helical: "
+        "up to max_bp, strongest where both sites face the same side of the helix",
+    )
+    max_bp: float = Field(60.0, gt=0, description="within, helical: largest distance with an effect")
+    preferred_bp: float = Field(40.0, gt=0, description="preferred: distance with the largest effect")
+    width_bp: float = Field(10.0, gt=0, description="preferred: standard deviation of the bell")
+    period_bp: float = Field(10.5, gt=0, description="helical: length of a turn")
+
+
+class SaturationConfig(Section):
+    """A second target y_sat = maximum * sigmoid(slope * (latent - middle)) + noise; y itself stays linear."""
+
+    maximum: float = Field(4.0, gt=0, description="largest value")
+    slope: float = Field(1.5, gt=0, description="steepness")
+    middle: float = Field(2.0, description="latent readout at half the maximum")
+
+
 class SimulateConfig(Section):
     """Promoters from a structural causal model with known truth (see `bioattn.data.simulate`)."""
 
     n_sequences: int = Field(12_000, ge=20, description="sequences to draw")
     length: int = Field(160, ge=40, description="sequence length in bp")
     slot_bp: int = Field(20, ge=10, description="each motif is placed inside its own slot of this many bp")
-    regime: Literal["observational", "randomised"] = Field(
+    regime: Literal["observational", "randomised", "mixed", "twins"] = Field(
         "observational",
-        description="observational: motif presence follows its causes; randomised: all motifs independent, same rates",
+        description="observational: motif presence follows its causes; randomised: all motifs independent, same rates; "
+        "mixed: some of each; twins: observational, and each sequence again with one pair of motifs set to all four "
+        "combinations, all else equal",
+    )
+    randomised_fraction: float = Field(0.5, ge=0, le=1, description="mixed: probability that a sequence is randomised")
+    twin_null_fraction: float = Field(
+        0.5, ge=0, le=1, description="twins: probability that the pair is one without a class, not a designed one"
+    )
+    pairs: list[PairClass] = Field(
+        ["AND", "INERT", "ADDITIVE", "HIDDEN", "GC", "DECOY"],
+        min_length=1,
+        description="class of each pair of motifs; the run needs two motifs for each, a class may come repeatedly",
+    )
+    pair_effects: list[float | None] = Field(
+        [], description="effect of each entry of pairs, null for its class's own; empty: all their classes' own"
+    )
+    assignment: Literal["shuffled", "listed"] = Field(
+        "shuffled",
+        description="which motifs form the pairs: drawn from the seed (PARALOG pairs keep their listed motifs), or "
+        "the run's motifs two by two",
     )
     noise_sd: float = Field(0.3, ge=0, description="standard deviation of the noise added to the readout")
-    and_effect: float = Field(2.0, description="effect of both AND motifs together (the only interaction)")
+    and_effect: float = Field(2.0, description="effect of both AND motifs together")
+    and_cooc_effect: float = Field(1.6, description="effect of both AND_COOC motifs together")
+    or_effect: float = Field(0.9, description="effect of either OR motif, or both")
+    rep_effect: float = Field(1.0, description="effect of the first REP motif where the second is absent")
+    xor_effect: float = Field(0.9, description="effect of exactly one of the XOR motifs")
+    spc_effect: float = Field(1.8, description="effect of both SPC motifs at a good distance")
+    ori_effect: float = Field(1.8, description="effect of both ORI motifs on the same strand")
+    ord_effect: float = Field(1.8, description="effect of both ORD motifs, the first before the second")
     additive_effect: float = Field(0.7, description="effect of each motif of the co-occurring additive pair")
+    chain_effect: float = Field(0.8, description="effect of the first CHAIN motif, which also brings the second")
+    paralog_effect: float = Field(1.0, description="effect of the first PARALOG motif; the second is never placed")
     hidden_effect: float = Field(2.4, description="effect of the hidden cause on the readout")
     hidden_rate: float = Field(0.25, gt=0, lt=1, description="probability of the hidden cause")
     hidden_presence: list[float] = Field(
@@ -56,8 +113,59 @@ class SimulateConfig(Section):
         max_length=2,
         description="presence of each confounded motif with and without the cause",
     )
-    gc_effect: float = Field(1.0, description="effect of (GC - 0.5) on the readout")
+    common_rate: float = Field(
+        0.35, gt=0, lt=1, description="probability of the common cause of INERT, ADDITIVE and AND_COOC motifs"
+    )
+    common_presence: list[float] = Field(
+        [0.85, 0.06], min_length=2, max_length=2, description="presence of each of them with and without the cause"
+    )
+    chain_presence: list[float] = Field(
+        [0.85, 0.08],
+        min_length=2,
+        max_length=2,
+        description="presence of the second CHAIN motif with and without the first",
+    )
+    base_rate: float = Field(1 / 3, gt=0, lt=1, description="presence of a motif without a cause")
+    syntax_rate: float = Field(1 / 3, gt=0, lt=1, description="presence of each motif of SPC, ORI and ORD pairs")
+    gc_effect: float = Field(1.0, description="effect of (GC - 0.5) on the readout, whatever the pairs")
+    gc_shape: float = Field(8.0, ge=1, description="background GC content follows Beta(gc_shape, gc_shape)")
+    gc_slope: float = Field(12.0, description="log odds of a GC motif's presence per unit of GC")
+    gc_middle: float = Field(0.55, gt=0, lt=1, description="GC content at which a GC motif is present half the time")
+    spacing: SpacingConfig = SpacingConfig()
+    saturation: SaturationConfig | None = Field(None, description="add a saturating second target y_sat")
     motif_sharpening: float = Field(2.0, gt=0, description="exponent on motif probabilities before sampling sites")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SimulateConfig":
+        for name in ("hidden_presence", "common_presence", "chain_presence"):
+            if not all(0 <= value <= 1 for value in getattr(self, name)):
+                raise ValueError(f"{name} must hold two probabilities, got {getattr(self, name)}")
+        if self.pair_effects:
+            if len(self.pair_effects) != len(self.pairs):
+                raise ValueError(
+                    f"pair_effects needs an entry for each of the {len(self.pairs)} pairs, got {len(self.pair_effects)}"
+                )
+            for name, effect in zip(self.pairs, self.pair_effects, strict=True):
+                if effect is not None and name in ("INERT", "GC", "DECOY"):
+                    raise ValueError(f"pair_effects: a pair of class {name} has no effect, got {effect}: use null")
+        if "SPC" in self.pairs:
+            self._check_spacing()
+        return self
+
+    def _check_spacing(self) -> None:
+        """Two sites lie in slots of their own, so distances below a slot hardly occur."""
+        name = "preferred_bp" if self.spacing.kind == "preferred" else "max_bp"
+        distance = getattr(self.spacing, name)
+        if distance < self.slot_bp:
+            raise ValueError(
+                f"spacing.{name} must be at least slot_bp ({self.slot_bp}), since two sites are never in one slot, "
+                f"got {distance:g}"
+            )
+        if name == "preferred_bp" and distance > self.length - self.slot_bp:
+            raise ValueError(
+                f"spacing.preferred_bp must be at most {self.length - self.slot_bp} bp (length - slot_bp), "
+                f"got {distance:g}"
+            )
 
 
 class NegativesConfig(Section):
@@ -74,7 +182,10 @@ class NegativesConfig(Section):
     exclude: list[str] = Field([], description="genomic: BED files of regions to avoid, beside the positives")
     max_unknown: float = Field(0.0, ge=0, le=1, description="genomic: largest share of unknown bases in a region")
     gc_tolerance: float = Field(0.02, gt=0, le=1, description="genomic: largest difference in GC to its positive")
-    match_repeats: bool = Field(False, description="genomic: match the soft-masked share too")
+    match_repeats: bool = Field(False, description="genomic: match the soft-masked (lower-case) share too")
+    repeat_tolerance: float = Field(
+        0.1, gt=0, le=1, description="match_repeats: largest difference in soft-masked share to its positive"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "NegativesConfig":
@@ -95,7 +206,7 @@ class LengthConfig(Section):
 
 
 class RegionsConfig(Section):
-    """From annotation (BED, narrowPeak, GTF, GFF3) to intervals of a genome."""
+    """From annotation (BED, narrowPeak, broadPeak, GTF, GFF3) to intervals of a genome."""
 
     feature: str = Field("gene", description="GTF and GFF3: feature type whose 5' end is the TSS")
     anchor: Literal["auto", "five_prime", "center", "summit", "whole"] = Field(
@@ -113,18 +224,30 @@ class RegionsConfig(Section):
     )
     name_attribute: str | None = Field(None, description="GTF and GFF3: attribute that names the record")
     contig_names: Literal["exact", "chr_prefix"] = Field(
-        "exact", description="chr_prefix: also try contig names with 'chr' added or removed"
+        "exact", description="chr_prefix: also try contig names with 'chr' added or removed, and chrM for MT"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "RegionsConfig":
+        if self.upstream + self.downstream == 0 and self.anchor != "whole":
+            raise ValueError("data.regions.upstream and data.regions.downstream are both 0: a region needs some bases")
+        return self
 
 
 class SignalConfig(Section):
-    """Targets from bigWig values or BAM counts over the regions (column `signal` of samples.tsv)."""
+    """Targets from a bigWig or a BAM over the regions (column `signal` of samples.tsv).
+
+    Of a BAM, reads are counted whose 5' end lies in the region: no read counts in two regions that touch.
+    """
 
     statistic: Literal["mean", "sum", "max", "coverage"] = Field(
-        "mean", description="of a bigWig over the region; coverage: share of bases with a value"
+        "mean", description="bigWig: of the values of all bases of the region; coverage: share of bases with a value"
     )
-    transform: Literal["none", "log1p"] = Field("none", description="applied to the statistic")
-    uncovered: Literal["zero", "missing"] = Field("zero", description="bigWig bases without a value")
+    transform: Literal["none", "log1p"] = Field("none", description="applied to the statistic or the count of reads")
+    uncovered: Literal["zero", "missing"] = Field(
+        "zero",
+        description="bigWig: bases without a value count as zero, or are left out (a region without any is missing)",
+    )
     min_mapping_quality: int = Field(0, ge=0, le=255, description="BAM: reads below this mapping quality do not count")
     keep_duplicates: bool = Field(False, description="BAM: count reads that are marked as duplicates")
 
@@ -137,11 +260,15 @@ class VariantsConfig(Section):
         "alternative", description="sequences of a variant: with its alternative allele only, or with the reference too"
     )
     reference_value: float | None = Field(
-        None, description="both: target of the sequence with the reference allele; null: INFO/REF_<target>"
+        None,
+        description="both: target of the sequence with the reference allele; null: from INFO, the first of Number=R or "
+        "REF_<target>",
     )
     max_allele_bp: int = Field(50, ge=1, description="longer alleles are bad records")
     unphased: Literal["reject", "reference"] = Field(
-        "reject", description="haplotypes: a heterozygous genotype without phase is a bad record, or left as reference"
+        "reject",
+        description="haplotypes: a heterozygous genotype without phase, or of several phase sets in one region, is a "
+        "bad record, or left as reference",
     )
     target_from: Literal["info", "labels"] = Field(
         "info", description="targets from INFO fields of the same name, or from `labels` of samples.tsv"
@@ -156,7 +283,9 @@ class DataConfig(Section):
         None, description="draw sequences from the simulator instead of reading files"
     )
     name_from: Literal["first_word", "full_header", "number"] = Field(
-        "first_word", description="record name: first word of the FASTA header, all of it, or sample name and number"
+        "first_word",
+        description="record name: first word of the FASTA header or name of the region; whole header or name and place "
+        "of the region; or sample name and number",
     )
     header_pattern: str | None = Field(
         None, description="regular expression with named groups; the groups become columns (targets, group, start, ...)"
@@ -171,8 +300,8 @@ class DataConfig(Section):
     regions: RegionsConfig = RegionsConfig()
     signal: SignalConfig = SignalConfig()
     variants: VariantsConfig = VariantsConfig()
-    min_length: int = Field(10, ge=2, description="shortest acceptable sequence in bp")
-    max_length: int | None = Field(None, ge=2, description="longest acceptable sequence in bp")
+    min_length: int = Field(10, ge=2, description="shortest acceptable sequence in bp, before data.length")
+    max_length: int | None = Field(None, ge=2, description="longest acceptable sequence in bp, before data.length")
     on_bad_record: Literal["fail", "skip"] = Field("fail", description="stop at a bad record, or list it and go on")
     max_bad_fraction: float = Field(0.05, ge=0, le=1, description="with skip: stop after all if more are bad")
     duplicate_sequences: Literal["keep", "drop"] = Field(
@@ -238,7 +367,7 @@ class SplitConfig(Section):
     coordinate_distance_bp: int = Field(81, ge=0, description="coordinate: starts closer than this stay together")
     overlap_distance_bp: int = Field(0, ge=0, description="overlap: intervals at most this far apart stay together")
     audit_identities: list[float] = Field(
-        [0.6, 0.7, 0.8, 0.9, 1.0],
+        [0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
         min_length=1,
         description="leakage audit: identities to the nearest training sequence at which held-out ones are counted",
     )
@@ -249,7 +378,9 @@ class SplitConfig(Section):
     test_fraction: float = Field(0.15, gt=0, lt=1, description="held out for the final numbers (one fold)")
     validation_fraction: float = Field(0.15, gt=0, lt=1, description="held out for early stopping")
     n_folds: int = Field(1, ge=1, le=20, description="1: one hold-out split; k > 1: k-fold cross-validation")
-    stratify: bool = Field(True, description="keep class proportions (binary and multiclass targets)")
+    stratify: bool = Field(
+        True, description="keep proportions alike: of classes, label combinations, or quantiles of the first target"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SplitConfig":
@@ -257,6 +388,11 @@ class SplitConfig(Section):
             raise ValueError(
                 f"split.test_fraction + split.validation_fraction must be below 1, got "
                 f"{self.test_fraction} + {self.validation_fraction}"
+            )
+        wrong = [identity for identity in self.audit_identities if not 0.5 <= identity <= 1]
+        if wrong:
+            raise ValueError(
+                f"split.audit_identities must be from 0.5 (below, resemblance is chance) to 1, got {wrong[0]:g}"
             )
         if "column" in self.group_by and not self.column:
             raise ValueError("split.column must name a column when split.group_by has 'column'")
@@ -459,28 +595,46 @@ class ModelConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Changed copies of training sequences, drawn anew in each epoch; off by default. Labels stay as they are."""
+    """Changed copies of training sequences, drawn anew in each epoch; off by default. Labels and lengths are kept."""
 
     reverse_complement: bool = Field(False, description="train on random strands")
-    shift_bp: int = Field(0, ge=0, description="move the sequence by up to so many bp, with unknown bases at the end")
+    shift_bp: int = Field(
+        0, ge=0, description="move the sequence by up to so many bp to either side, with unknown bases at the free end"
+    )
     mutation_rate: float = Field(0.0, ge=0, lt=1, description="share of bases that become another base")
-    deletion_bp: int = Field(0, ge=0, description="delete up to so many consecutive bases")
-    insertion_bp: int = Field(0, ge=0, description="insert up to so many random bases")
+    deletion_bp: int = Field(
+        0, ge=0, description="delete up to so many consecutive bases; unknown bases fill up the end"
+    )
+    insertion_bp: int = Field(0, ge=0, description="insert up to so many random bases; as many are cut at the end")
     only_labels: list[float] = Field(
         [],
         description="change (mutate, delete, insert) only examples with these values of the first target; empty: all. "
         "A mutation can destroy what makes a positive one",
     )
-    clean_epochs: int = Field(0, ge=0, description="last epochs without mutations, deletions and insertions")
+    clean_epochs: int = Field(
+        0, ge=0, description="last ones of train.epochs without mutations, deletions and insertions"
+    )
 
     @property
     def changes_letters(self) -> bool:
         """Whether sequences are changed beyond their strand and place."""
         return self.mutation_rate > 0 or self.deletion_bp > 0 or self.insertion_bp > 0
 
+    @model_validator(mode="after")
+    def _check(self) -> "AugmentConfig":
+        if (self.only_labels or self.clean_epochs) and not self.changes_letters:
+            raise ValueError(
+                "train.augment.only_labels and clean_epochs have no meaning without mutation_rate, deletion_bp or "
+                "insertion_bp: set one of these, or remove them"
+            )
+        return self
+
 
 class PretrainConfig(Section):
-    """Masked-token training on unlabelled sequences before the training of the run."""
+    """Training to predict hidden bases of unlabelled sequences, before the training of the run.
+
+    Windows that share 20 bp with a sequence that any fold holds out are left out.
+    """
 
     fasta: list[str] = Field(min_length=1, description="FASTA files: genomes or sequences; no labels are needed")
     window_bp: int | None = Field(
@@ -488,12 +642,17 @@ class PretrainConfig(Section):
     )
     masked_fraction: float = Field(0.15, gt=0, lt=1, description="share of the bases that are hidden and predicted")
     span_bp: int = Field(6, ge=1, description="bases hidden together")
+    both_strands: bool = Field(
+        True, description="windows on random strands, anew in each epoch; false for oriented sequences"
+    )
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="windows held out to choose the best epoch")
     max_windows: int = Field(100_000, ge=100, description="most windows; of more a random sample is taken")
     epochs: int = Field(10, ge=1, description="most passes over the windows")
     batch_size: int = Field(128, ge=1, description="windows per step")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    freeze_epochs: int = Field(0, ge=0, description="first epochs of the training proper that change the readout only")
+    freeze_epochs: int = Field(
+        0, ge=0, description="first epochs of the training proper that leave the pretrained weights as they are"
+    )
 
 
 class TrainConfig(Section):
@@ -512,7 +671,9 @@ class TrainConfig(Section):
     gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
     augment: AugmentConfig = AugmentConfig()
-    workers: int = Field(0, ge=0, description="processes that prepare batches; 0: the training process itself does")
+    workers: int = Field(
+        0, ge=0, description="processes that prepare batches, always the same ones; 0: the training process itself does"
+    )
     permute_labels: bool = Field(False, description="negative control: targets shuffled among training examples")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
@@ -527,6 +688,11 @@ class TrainConfig(Section):
     def _check(self) -> "TrainConfig":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"train.seeds must differ, got {self.seeds}")
+        if self.augment.clean_epochs >= self.epochs:
+            raise ValueError(
+                f"train.augment.clean_epochs must be below train.epochs, or no sequence is ever changed, got "
+                f"{self.augment.clean_epochs} and {self.epochs}"
+            )
         return self
 
 
@@ -555,8 +721,16 @@ class BakeoffConfig(Section):
     )
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="one model per tokenizer and seed")
     language_epochs: int = Field(
-        3, ge=0, description="epochs of the next-token model that gives bits per base; 0: leave it out"
+        10, ge=0, description="epochs of the next-token model that gives bits per base; 0: leave it out"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "BakeoffConfig":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"bakeoff.seeds must differ, got {self.seeds}")
+        if any(one == other for i, one in enumerate(self.tokenizers) for other in self.tokenizers[:i]):
+            raise ValueError("bakeoff.tokenizers must differ, got one of them twice")
+        return self
 
 
 # -------------------------------------------------------------------- explanation

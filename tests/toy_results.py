@@ -98,7 +98,46 @@ def _sequences(root: Path, run: RunConfig, generator: np.random.Generator) -> pd
         }
     )
     write_tsv(root / "data/rejected.tsv", rejected, record(run, "ingest"))
+    _composition(root, run)
     return table
+
+
+def _composition(root: Path, run: RunConfig) -> None:
+    numeric = run.task.kind == "regression"
+    sides = ("highest third", "lowest third") if numeric else ("1", "0")
+    contrast = dict(zip(("target", "group", "reference"), (run.task.targets[0], *sides), strict=True))
+    differences = {"gc": 0.31, "cpg_ratio": -0.14, "length": 0.0, "soft_masked": 0.0, "unknown": 0.0}
+    balance = [
+        {
+            **contrast,
+            "feature": feature,
+            "stage": "after",
+            "smd": smd,
+            "n_group": 300,
+            "mean_group": 0.5 + 0.05 * smd,
+            "sd_group": 0.05,
+            "n_reference": 300,
+            "mean_reference": 0.5,
+            "sd_reference": 0.05,
+        }
+        for feature, smd in {**differences, "top_dinucleotide": 0.02}.items()
+    ]
+    write_tsv(root / "data/balance.tsv", pd.DataFrame(balance), record(run, "ingest"))
+    contrast |= {"group": "higher values", "reference": "lower values"} if numeric else {}
+    scores = [
+        {
+            **contrast,
+            "features": features,
+            "metric": "pearson" if numeric else "auroc",
+            "value": value - 0.35 * numeric,
+            "ci_low": value - 0.02 - 0.35 * numeric,
+            "ci_high": value + 0.02 - 0.35 * numeric,
+            "n": 600,
+            "n_folds": 5,
+        }
+        for features, value in {"GC": 0.6, "dinucleotides": 0.64, "trinucleotides": 0.63}.items()
+    ]
+    write_tsv(root / "data/composition.tsv", pd.DataFrame(scores), record(run, "ingest"))
 
 
 def _split(root: Path, run: RunConfig, sequences: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:

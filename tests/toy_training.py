@@ -52,11 +52,45 @@ def toy_tables(
     return sequences, split
 
 
-def _train_and_die(work_dir: Path, kill: str) -> None:
-    """Train; with `kill` "step:7" die in step 7, with "last:2" between best and last checkpoint of epoch 2."""
+#: Training settings of runs that are killed: the plain one, and one with all changes of sequences and two workers.
+KILLED: dict[str, dict[str, Any]] = {
+    "plain": {"epochs": 5, "resample": "bootstrap", "augment": {"reverse_complement": True}},
+    "workers": {
+        "epochs": 5,
+        "resample": "bootstrap",
+        "workers": 2,
+        "augment": {
+            "reverse_complement": True,
+            "shift_bp": 3,
+            "mutation_rate": 0.1,
+            "deletion_bp": 2,
+            "insertion_bp": 2,
+            "clean_epochs": 1,
+        },
+    },
+}
+
+
+def toy_genome(path: Path, *, n_bases: int = 9000, seed: int = 0) -> str:
+    """Write a FASTA file with a contig rich in some words and a short record, and return the contig."""
+    rng = np.random.default_rng(seed)
+    words = rng.choice(["AAAAAA", "TATAAT", "A", "C", "G", "T"], n_bases, p=[0.3, 0.2, 0.125, 0.125, 0.125, 0.125])
+    contig = "".join(words)[:n_bases]
+    path.write_text(f">contig of words\n{contig}\n>short\nACGTAC\n")
+    return contig
+
+
+def pretrain_run(fasta: Path, *, model: dict[str, Any] | None = None, **pretrain: Any) -> RunConfig:
+    """Run with a tiny model and a section `pretrain`; further keyword arguments are its settings."""
+    settings = {"fasta": [str(fasta)], "epochs": 3, "batch_size": 32, "learning_rate": 0.01, **pretrain}
+    train = {"epochs": 3, "batch_size": 32, "learning_rate": 0.01, "device": "cpu"}
+    return parse_run({"model": {**SMALL_MODEL, **(model or {})}, "train": train, "pretrain": settings})
+
+
+def _die_at(kill: str) -> None:
+    """Make this process die: with "step:7" in step 7, with "last:2" between best and last checkpoint of epoch 2."""
     from bioattn.train import checkpoint_io
-    from bioattn.train.fit import fit
-    from bioattn.train.module import TrainingModule
+    from bioattn.train.module import StepModule
 
     where, _, number = kill.partition(":")
 
@@ -64,14 +98,14 @@ def _train_and_die(work_dir: Path, kill: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if where == "step":
-        training_step = TrainingModule.training_step
+        training_step = StepModule.training_step
 
-        def deadly_step(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
+        def deadly_step(self: StepModule, batch: Any, batch_idx: int) -> Any:
             if self.global_step == int(number):
                 die()
             return training_step(self, batch, batch_idx)
 
-        TrainingModule.training_step = deadly_step  # type: ignore[method-assign]
+        StepModule.training_step = deadly_step  # type: ignore[method-assign]
     if where == "last":
         write = checkpoint_io.write_checkpoint
 
@@ -82,14 +116,20 @@ def _train_and_die(work_dir: Path, kill: str) -> None:
             write(path, state)
 
         checkpoint_io.write_checkpoint = deadly_write
+
+
+def _train_and_die(work_dir: Path, kill: str, what: str) -> None:
+    """Train one of `KILLED`, or pretrain with `what` the path of a FASTA file, and die."""
+    from bioattn.train.fit import fit
+    from bioattn.train.pretrain import pretrain
+
+    _die_at(kill)
     sequences, split = toy_tables()
-    fit(
-        small_run(epochs=5, resample="bootstrap", augment={"reverse_complement": True}),
-        sequences,
-        split,
-        work_dir=work_dir,
-    )
+    if what in KILLED:
+        fit(small_run(**KILLED[what]), sequences, split, work_dir=work_dir)
+    else:
+        pretrain(pretrain_run(Path(what)), sequences, split, work_dir=work_dir)
 
 
 if __name__ == "__main__":
-    _train_and_die(Path(sys.argv[1]), sys.argv[2])
+    _train_and_die(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

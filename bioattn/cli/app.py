@@ -22,10 +22,12 @@ from bioattn.errors import BioattnError, BioattnWarning
 #: Verb -> (module:function, summary in `--help`), in the order of the workflow.
 LAZY: dict[str, tuple[str, str]] = {
     "simulate": ("bioattn.cli.simulate:simulate", "Draw promoters from a structural causal model with known truth."),
-    "ingest": ("bioattn.cli.ingest:ingest", "Read and check FASTA files and their labels."),
+    "ingest": ("bioattn.cli.ingest:ingest", "Read and check sequences, regions or variants, and their targets."),
     "split": ("bioattn.cli.split:split", "Hold out groups of related sequences, and measure leakage."),
+    "pretrain": ("bioattn.cli.pretrain:pretrain", "Learn from unlabelled sequences first; resumes after a kill."),
     "train": ("bioattn.cli.train:train", "Train one model; resumes after a kill."),
     "evaluate": ("bioattn.cli.evaluate:evaluate", "Score trained models and baselines on held-out sequences."),
+    "bakeoff": ("bioattn.cli.bakeoff:bakeoff", "Compare tokenizers on the run's data."),
     "heads": ("bioattn.cli.heads:heads", "Find what each attention head reads: motifs, logos, names."),
     "coattention": ("bioattn.cli.coattention:coattention", "Measure co-attention of motif pairs in one model."),
     "candidates": ("bioattn.cli.candidates:candidates", "Choose the motif pairs that interventions will test."),

@@ -21,6 +21,9 @@ def evaluate(
     split: Split,
     model: Annotated[list[Path], typer.Option(help="Folder of a trained model; repeat for every fold and seed.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.tsv, predictions.parquet and curves.parquet.")],
+    neighbours: Annotated[
+        Path | None, typer.Option(help="neighbours.parquet of the verb split: scores leak-free test sequences apart.")
+    ] = None,
     run: Run = None,
 ) -> None:
     """Score trained models and baselines on held-out sequences."""
@@ -30,7 +33,13 @@ def evaluate(
     motifs = load_motifs(chosen.motifs) if with_stem else []
     work_dir = out.with_name(f"{out.name}.work")
     result = evaluate_models(
-        chosen, read_parquet(sequences), read_parquet(split), load_models(model), work_dir=work_dir, motifs=motifs
+        chosen,
+        read_parquet(sequences),
+        read_parquet(split),
+        load_models(model),
+        work_dir=work_dir,
+        motifs=motifs,
+        neighbours=None if neighbours is None else read_parquet(neighbours),
     )
     record = step_record(chosen, "evaluate", baselines=result.baselines)
     with replacing_folder(out) as folder:

@@ -4,8 +4,9 @@ import json
 import logging
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,35 +28,52 @@ def train(
     ],
     fold: Fold = 0,
     seed: Annotated[int, typer.Option(min=0, help="Replicate.")] = 1,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Folder of the verb pretrain, for a run with a section `pretrain`.")
+    ] = None,
     run: Run = None,
 ) -> None:
     """Train one model; resumes after a kill."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # One line for each epoch where no progress bar is drawn, such as in a log file.
-    logging.getLogger("bioattn.train").setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    log_epochs()
     chosen = load_run(settings, run)
     motifs = load_motifs(chosen.motifs) if chosen.model.stem.kind == "pwm" else []
     work_dir = out.with_name(f"{out.name}.work")
     result = fit(
         chosen,
-        read_parquet(sequences),
+        sequences,
         read_parquet(split),
         fold=fold,
         seed=seed,
         work_dir=work_dir,
         motifs=motifs,
+        pretrained=pretrained,
     )
     with replacing_folder(out) as folder:
         save_model(folder, result.model, config=chosen.model, motifs=motifs, record=result.record)
         short = {key: result.record[key] for key in ("step", "digest", "fold", "seed", "format")}
         write_tsv(folder / "history.tsv", result.history, short)
-        text = json.dumps(result.record, indent=1)
-        (folder / "run_record.json").write_text(text + "\n", encoding="utf-8")
-    for checkpoint in work_dir.glob("*.ckpt"):
-        checkpoint.unlink(missing_ok=True)
-    if not any(work_dir.iterdir()):
-        shutil.rmtree(work_dir)
+        write_record(folder, result.record)
+    remove_checkpoints(work_dir)
     best = result.record["best_validation_loss"]
     typer.echo(
         f"{out}: {len(result.history)} epochs, best validation loss {best:.4f} at epoch {result.record['best_epoch']}"
     )
+
+
+def log_epochs() -> None:
+    """Show one line for each epoch where no progress bar is drawn, such as in a log file."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("bioattn.train").setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run_record.json: all that is known of where a model came from."""
+    (folder / "run_record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_checkpoints(work_dir: Path) -> None:
+    """Remove what a finished training needs no longer; logs stay."""
+    for checkpoint in work_dir.glob("*.ckpt"):
+        checkpoint.unlink(missing_ok=True)
+    if not any(work_dir.iterdir()):
+        shutil.rmtree(work_dir)

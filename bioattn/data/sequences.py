@@ -5,32 +5,32 @@ is the user's choice: stop at the first, or leave bad records out and list them.
 """
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from bioattn.config import DataConfig, NegativesConfig, TaskConfig
 from bioattn.data import alphabet
-from bioattn.data.negatives import add_shuffled
+from bioattn.data.letters import clean
+from bioattn.data.matching import GenomeLike, Interval
+from bioattn.data.negatives import add_negatives
+from bioattn.data.rows import Rows, copies
 from bioattn.errors import ConfigError, DataError
+from bioattn.rng import stream
 
 #: Fewer usable sequences cannot be split three ways and learned from.
 MIN_SEQUENCES = 10
 SUBSETS = ("train", "validation", "test")
 #: Columns of the table that are ours to fill.
-RESERVED = ("sequence", "sample", "length", "split_given")
+RESERVED = ("sequence", "sample", "length", "split_given", "soft_masked")
 
-_AMBIGUOUS = "RYSWKMBDHV"
-_TO_N = str.maketrans(dict.fromkeys(_AMBIGUOUS, "N"))
-_ILLEGAL = re.compile(f"[^{alphabet.LETTERS}N{_AMBIGUOUS}]")
-_PROTEIN = set("ACDEFGHIKLMNPQRSTVWYXBZ*")
-#: Amino acids whose letters are no nucleotide code.
-_PROTEIN_ONLY = set("EFILPQZ*")
-_WHOLE_NUMBER = re.compile(r"\d+(\.0)?")  # binary tables hold 7.0 where others are missing
+#: Binary tables hold 7.0 where others are missing.
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0)?")
 _MISSING = {"", "NA", "NaN", "nan"}
 _STRANDS = {"+": "+", "forward": "+", "plus": "+", "-": "-", "reverse": "-", "minus": "-", ".": "."}
 
@@ -68,6 +68,24 @@ class Record:
     labels: str | None = None
 
 
+class BadRecord(NamedTuple):
+    """What a reader found in place of a record that it cannot make a sequence of, and why."""
+
+    file: str
+    line: int
+    name: str
+    reason: str
+
+
+class LeftOut(NamedTuple):
+    """A record that a reader leaves out because a setting says so: it is listed, but not bad."""
+
+    file: str
+    line: int
+    name: str
+    reason: str
+
+
 class LabelRow(NamedTuple):
     """One row of a label table: its line and its cells without the name."""
 
@@ -83,48 +101,53 @@ class Ingested:
     ----------
     table : DataFrame
         One row per sequence: name, sequence, sample, length, split_given, group,
-        the targets (float64), then any further columns that the input had.
+        the targets (float64), then any further columns that the input had, among
+        them chromosome, start and end (0-based, half-open; start is negative
+        where unknown bases stand for what lies before the contig), strand, and
+        soft_masked (spans as "0-12,55-80"; only if any letter was lower case in
+        a sample that is not in lower case throughout).
     rejected : DataFrame
         Columns file, line, name, reason.
     summary : dict
         Counts for people and for the report, JSON types only.
+    before : DataFrame, optional
+        What negatives were matched from, for the balance table.
     """
 
     table: pd.DataFrame
     rejected: pd.DataFrame
     summary: dict[str, Any]
+    before: pd.DataFrame | None = None
 
 
 class _Bad(Exception):
     """Why one record cannot be used."""
 
 
-class _Rejected(NamedTuple):
-    file: str
-    line: int
-    name: str
-    reason: str
-
-
 def build_table(
-    records: Sequence[Record],
+    records: Iterable[Record | BadRecord | LeftOut],
     labels: Mapping[str, Mapping[str, LabelRow]],
     *,
     rules: DataConfig,
     task: TaskConfig,
+    seed: int,
 ) -> Ingested:
     """Checked table of records joined with their labels.
 
-    Letters are upper-cased and ambiguity codes become N. A header pattern is
-    searched in each FASTA header and its named groups become columns; a group
-    called `name` is the record's name. `start` is taken as 0-based.
+    Records are judged one by one as they come. A header pattern is searched in
+    each FASTA header and its named groups become columns; a group called `name`
+    is the record's name. `start` is taken as 0-based, and moves with the letters
+    that are cut off or added.
 
     Parameters
     ----------
-    records : sequence of Record
+    records : iterable of Record, BadRecord and LeftOut
         In file order.
     labels : mapping
         Label tables by key (their file), each a mapping from record name to row.
+    seed : int
+        Run seed, for `ambiguous: sample`: what is drawn for a record depends on
+        it and the record's name alone.
 
     Raises
     ------
@@ -139,70 +162,111 @@ def build_table(
         raise ConfigError(
             f"task.targets: found '{taken[0]}', which is a column with another meaning: rename the target"
         )
-    reader = _Reader(labels, rules=rules, task=task)
-    reader.check_pattern(records)
-    rejected: list[_Rejected] = []
-
-    def reject(file: str, line: int, name: str, reason: str) -> None:
-        if rules.on_bad_record == "fail":
-            raise DataError(
-                f"{file} line {line}: record '{name}': {reason} (data.on_bad_record: skip leaves bad records out)"
-            ) from None
-        rejected.append(_Rejected(file, line, name, reason))
-
-    rows = []
+    reader = _Reader(labels, rules=rules, task=task, seed=seed)
+    sorted_out = _SortedOut(rules)
+    rows = Rows({"length": pa.int64(), **dict.fromkeys(task.targets, pa.float64())})
+    files: dict[str, None] = {}
+    records = iter(records)
     for record in records:
-        try:
-            rows.append(reader.row(record))
-        except _Bad as bad:
-            reject(record.file, record.line, reader.shown_name(record), str(bad))
-    for file, line, name in reader.unused_labels():
-        reject(file, line, name, "found labels for a record that no sequence file has, allowed are names of records")
-    n_read, n_bad = len(records), len(rejected)
-    if n_bad > rules.max_bad_fraction * max(n_read, 1):
-        first = rejected[0]
-        raise DataError(
-            f"found {n_bad} bad of {n_read} records, allowed are {rules.max_bad_fraction:.3g} of them "
-            f"(data.max_bad_fraction); the first is {first.file} line {first.line}, '{first.name}': {first.reason}"
-        )
-    table = pd.DataFrame.from_records([row.cells for row in rows])
+        files[record.file] = None
+        sorted_out.n_read += 1
+        if isinstance(record, LeftOut):
+            reader.use_labels(record.name)
+            sorted_out.leave_out(record)
+        elif isinstance(record, BadRecord):
+            reader.use_labels(record.name)
+            sorted_out.reject(record)
+        else:
+            try:
+                rows.add(reader.row(record))
+            except _Bad as bad:
+                if rules.on_bad_record == "fail":
+                    reader.check_pattern(records)
+                sorted_out.reject(BadRecord(record.file, record.line, reader.shown_name(record), str(bad)))
+    reader.check_pattern(())
+    for bad_label in reader.unused_labels():
+        sorted_out.reject(bad_label)
+    sorted_out.check()
+    table, rejected = _without_plain_lower_case(rows.frame(), reader.soft_masked_samples), sorted_out.rejected
+    n_dropped = 0
     if rules.duplicate_sequences == "drop" and len(table):
-        table, dropped = _drop_duplicates(table, rows)
-        rejected += dropped
+        table, dropped = _drop_duplicates(table, reader.places)
+        rejected, n_dropped = [*rejected, *dropped], len(dropped)
     if len(table) < MIN_SEQUENCES:
-        files = sorted({record.file for record in records})
         raise DataError(
-            f"{', '.join(files)}: found {len(table)} usable sequences, at least {MIN_SEQUENCES} are needed "
-            f"(read {n_read}, left out {len(rejected)})"
+            f"{', '.join(sorted(files)) or 'samples.tsv'}: found {len(table)} usable sequences, at least "
+            f"{MIN_SEQUENCES} are needed (read {sorted_out.n_read}, left out {len(rejected)})"
         )
-    table = _typed(table, task)
-    reasons = pd.DataFrame(rejected, columns=list(_Rejected._fields))
-    n_dropped = len(rejected) - n_bad
     counts = {
-        "n_read": n_read,
-        "n_rejected": n_bad,
+        "n_read": sorted_out.n_read,
+        "n_rejected": sorted_out.n_bad,
+        "n_merged": sorted_out.n_left_out,
         "n_duplicates_dropped": n_dropped,
         "n_ambiguous_letters": reader.n_ambiguous,
     }
-    return Ingested(table, reasons, counts)
+    return Ingested(_typed(table, task), pd.DataFrame(rejected, columns=list(BadRecord._fields)), counts)
 
 
-def finish(ingested: Ingested, *, task: TaskConfig, negatives: NegativesConfig, seed: int) -> Ingested:
+class _SortedOut:
+    """Records that do not become sequences: listed, counted, and too many refused."""
+
+    def __init__(self, rules: DataConfig) -> None:
+        self.rules = rules
+        self.rejected: list[BadRecord | LeftOut] = []
+        self.n_read = self.n_bad = self.n_left_out = 0
+
+    def reject(self, bad: BadRecord) -> None:
+        if self.rules.on_bad_record == "fail":
+            raise DataError(
+                f"{bad.file} line {bad.line}: record '{bad.name}': {bad.reason} (data.on_bad_record: skip leaves bad "
+                f"records out)"
+            ) from None
+        self.rejected.append(bad)
+        self.n_bad += 1
+
+    def leave_out(self, record: LeftOut) -> None:
+        self.rejected.append(record)
+        self.n_left_out += 1
+
+    def check(self) -> None:
+        if self.n_bad > self.rules.max_bad_fraction * max(self.n_read, 1):
+            first = next(record for record in self.rejected if isinstance(record, BadRecord))
+            raise DataError(
+                f"found {self.n_bad} bad of {self.n_read} records, allowed are {self.rules.max_bad_fraction:.3g} of "
+                f"them (data.max_bad_fraction); the first is {first.file} line {first.line}, '{first.name}': "
+                f"{first.reason}"
+            )
+
+
+def finish(
+    ingested: Ingested,
+    *,
+    task: TaskConfig,
+    negatives: NegativesConfig,
+    seed: int,
+    genome: GenomeLike | None = None,
+    exclude: Iterable[Interval] = (),
+) -> Ingested:
     """The same with made negatives added, targets checked as a whole, and a full summary.
+
+    Parameters
+    ----------
+    genome, exclude
+        For genomic negatives: where they come from, and places to avoid.
 
     Raises
     ------
     DataError
         If the targets do not vary: one class only, one value only.
     """
-    table, rejected = ingested.table, ingested.rejected
-    n_made = 0
-    if negatives.kind == "dinucleotide_shuffle":
-        made = add_shuffled(table, target=task.targets[0], per_positive=negatives.per_positive, seed=seed)
-        n_made = len(made.table) - len(table)
-        table, rejected = made.table, pd.concat([rejected, made.rejected], ignore_index=True)
-    check_targets(table, task)
-    return Ingested(table, rejected, {**ingested.summary, "n_negatives_made": n_made, **summarise(table, task)})
+    made = add_negatives(
+        ingested.table, target=task.targets[0], rules=negatives, seed=seed, genome=genome, exclude=exclude
+    )
+    check_targets(made.table, task)
+    rejected = pd.concat([ingested.rejected, made.rejected], ignore_index=True) if len(made.rejected) else None
+    n_made = len(made.table) - len(ingested.table)
+    summary = {**ingested.summary, "n_negatives_made": n_made, **summarise(made.table, task)}
+    return Ingested(made.table, ingested.rejected if rejected is None else rejected, summary, made.before)
 
 
 def check_targets(table: pd.DataFrame, task: TaskConfig) -> None:
@@ -229,12 +293,14 @@ def check_targets(table: pd.DataFrame, task: TaskConfig) -> None:
 
 def summarise(table: pd.DataFrame, task: TaskConfig) -> dict[str, Any]:
     """Counts of a table of sequences, JSON types only."""
-    letters = Counter[str]()
-    for sequence in table["sequence"]:
-        letters.update(sequence)
-    n_known = sum(letters[letter] for letter in alphabet.LETTERS)
+    letters = sum(
+        (np.bincount(codes, minlength=alphabet.PAD + 1) for codes, _ in alphabet.encode_flat(table["sequence"])),
+        start=np.zeros(alphabet.PAD + 1, dtype=np.int64),
+    )
     lengths = table["length"]
-    copies = table[table["sequence"].duplicated(keep=False)].groupby("sequence")[list(task.targets)]
+    first = copies(table["sequence"])
+    copied = first[first.duplicated(keep=False)]
+    conflicts = table[list(task.targets)].iloc[copied.index].groupby(copied.to_numpy()).nunique()
     targets: dict[str, Any] = {}
     for target in task.targets:
         values = table[target].dropna()
@@ -256,130 +322,104 @@ def summarise(table: pd.DataFrame, task: TaskConfig) -> dict[str, Any]:
         "n_sequences": len(table),
         "samples": {str(name): int(n) for name, n in table["sample"].value_counts(sort=False).items()},
         "length": {"min": int(lengths.min()), "median": float(lengths.median()), "max": int(lengths.max())},
-        "gc_mean": (letters["G"] + letters["C"]) / max(n_known, 1),
+        "gc_mean": float(letters[1] + letters[2]) / max(int(letters[: alphabet.N_LETTERS].sum()), 1),
         "n_with_unknown_bases": int(table["sequence"].str.contains("N", regex=False).sum()),
-        "n_duplicate_sequences": int(table["sequence"].duplicated().sum()),
-        "n_sequences_with_conflicting_targets": int((copies.nunique() > 1).any(axis=1).sum()),
+        "n_duplicate_sequences": int(first.duplicated().sum()),
+        "n_sequences_with_conflicting_targets": int((conflicts > 1).any(axis=1).sum()),
         "targets": targets,
         "columns": list(table.columns),
     }
 
 
-def clean_sequence(sequence: str, *, min_length: int = 1, max_length: int | None = None) -> str:
-    """The sequence in upper case with ambiguity codes as N.
-
-    Raises
-    ------
-    DataError
-        If it is empty, too short or too long, RNA, protein, aligned, holds an
-        illegal letter, or has no known base. Names the letter and its position.
-    """
-    if not sequence:
-        raise DataError("found no sequence after the header, expected DNA letters")
-    upper = sequence.upper()
-    bad = _ILLEGAL.search(upper)
-    if bad:
-        raise DataError(_illegal(sequence, upper, bad.start()))
-    cleaned = upper.translate(_TO_N)
-    n_ambiguous = cleaned.count("N") - upper.count("N")
-    if 2 * n_ambiguous > len(upper):
-        raise DataError(
-            f"{n_ambiguous} of {len(upper)} letters are ambiguity codes, allowed is DNA: is it a protein sequence?"
-        )
-    if cleaned.count("N") == len(cleaned):
-        raise DataError("found only unknown bases, at least one A, C, G or T is needed")
-    if len(cleaned) < min_length:
-        raise DataError(f"found length {len(cleaned)}, allowed is at least {min_length} (data.min_length)")
-    if max_length is not None and len(cleaned) > max_length:
-        raise DataError(f"found length {len(cleaned)}, allowed is at most {max_length} (data.max_length)")
-    return cleaned
-
-
-def _illegal(sequence: str, upper: str, position: int) -> str:
-    letters = set(upper)
-    found = f"found {sequence[position]!r} at position {position + 1}"
-    allowed = f"allowed are A, C, G, T, N and the ambiguity codes {_AMBIGUOUS}"
-    if letters & _PROTEIN_ONLY and letters <= _PROTEIN:
-        return f"{found}: it looks like a protein sequence; {allowed}"
-    if "U" in letters and not _ILLEGAL.search(upper.replace("U", "T")):
-        return f"{found}: it looks like RNA; {allowed}: write T for U"
-    if upper[position] in "-.":
-        return f"{found}: it looks like an aligned sequence; {allowed}: remove the gaps"
-    return f"{found}; {allowed}"
-
-
-class _Row(NamedTuple):
-    cells: dict[str, Any]
-    file: str
-    line: int
-
-
 class _Reader:
     """Turns records into rows one by one, and remembers which names and labels were used."""
 
-    def __init__(self, labels: Mapping[str, Mapping[str, LabelRow]], *, rules: DataConfig, task: TaskConfig) -> None:
-        self.labels, self.rules, self.task = labels, rules, task
+    def __init__(
+        self, labels: Mapping[str, Mapping[str, LabelRow]], *, rules: DataConfig, task: TaskConfig, seed: int
+    ) -> None:
+        self.labels, self.rules, self.task, self.seed = labels, rules, task, seed
         self.pattern = _compile(rules.header_pattern)
-        self.seen: dict[str, str] = {}
+        self.first_header: Record | None = None
+        self.pattern_matched = False
+        self.seen: dict[str, int] = {}
+        self.places = Places()
         self.used: dict[str, set[str]] = {key: set() for key in labels}
+        self.soft_masked_samples: set[str] = set()
         self.n_ambiguous = 0
 
-    def check_pattern(self, records: Sequence[Record]) -> None:
-        headers = [record for record in records if record.header is not None]
-        if self.pattern and headers and not any(self.pattern.search(record.header or "") for record in headers):
-            first = headers[0]
+    def check_pattern(self, rest: Iterable[Record | BadRecord | LeftOut]) -> None:
+        """Raise `DataError` if the header pattern matched no header so far, nor any of the rest."""
+        first = self.first_header
+        if self.pattern is None or first is None or self.pattern_matched:
+            return
+        headers = (record.header for record in rest if isinstance(record, Record) and record.header is not None)
+        if not any(self.pattern.search(header) for header in headers):
             raise DataError(
                 f"{first.file} line {first.line}: data.header_pattern '{self.pattern.pattern}' matches no header, "
                 f"the first is '{first.header}': correct the pattern, or drop it"
             )
 
-    def row(self, record: Record) -> _Row:
+    def row(self, record: Record) -> dict[str, Any]:
         groups = self._groups(record)
         name = groups.pop("name", None) or self._name(record)
         if record.labels is not None:
             self.used[record.labels].add(name)  # even if the record is bad: its labels are not the problem
-        place = f"{record.file} line {record.line}"
         if name in self.seen:
             raise _Bad(
-                f"found the name a second time (first {self.seen[name]}), names must differ: set data.name_from: "
-                f"{'number' if self.rules.name_from == 'full_header' else 'number or full_header'}"
+                f"found the name a second time (first {self.places.shown(self.seen[name])}), names must differ: set "
+                f"data.name_from: {'number' if self.rules.name_from == 'full_header' else 'number or full_header'}"
             )
         try:
-            sequence = clean_sequence(
-                record.sequence, min_length=self.rules.min_length, max_length=self.rules.max_length
-            )
+            letters = clean(record.sequence, self.rules, rng=lambda: stream(self.seed, "ambiguous", name))
         except DataError as error:
             raise _Bad(str(error)) from None
         cells = self._fields(record, name, groups)
-        targets = self._targets(cells, record)
+        targets = self._targets(cells)
         split = cells.pop("split", "")
         if split not in _MISSING and split not in SUBSETS:
             raise _Bad(f"found split '{split}', allowed are {', '.join(SUBSETS)} or nothing")
-        if cells.get("strand", "") not in (*_STRANDS, *_MISSING):
-            raise _Bad(f"found strand '{cells['strand']}', allowed are {', '.join(_STRANDS)}")
-        if cells.get("start", "") not in _MISSING and not _WHOLE_NUMBER.fullmatch(cells["start"]):
-            raise _Bad(f"found start '{cells['start']}', allowed is a whole number of at least 0")
-        self.seen[name] = place
-        self.n_ambiguous += sequence.count("N") - record.sequence.upper().count("N")
+        cells.update(_place(cells, letters.before, letters.after))
+        self.seen[name] = self.places.add(record.file, record.line)
+        self.n_ambiguous += letters.n_ambiguous
         extra = {key: value for key, value in cells.items() if key not in (*RESERVED, "name", "group", *targets)}
         group = cells.get("group", "")
         known = {
             "name": name,
-            "sequence": sequence,
+            "sequence": letters.sequence,
             "sample": record.sample,
-            "length": len(sequence),
+            "length": len(letters.sequence),
             "split_given": None if split in _MISSING else split,
             "group": None if group in _MISSING else group,
         }
-        return _Row({**known, **targets, **extra}, record.file, record.line)
+        if letters.soft_masked:
+            extra["soft_masked"] = letters.soft_masked
+            self._note_case(record)
+        else:
+            self.soft_masked_samples.add(record.sample)
+        return {**known, **targets, **extra}
 
-    def unused_labels(self) -> list[tuple[str, int, str]]:
-        return [
-            (key, row.line, name)
-            for key, table in self.labels.items()
-            for name, row in table.items()
-            if name not in self.used[key]
-        ]
+    def _note_case(self, record: Record) -> None:
+        """Lower case marks repeats in a sample that has upper case too, or whose letters come from a genome."""
+        if record.sample not in self.soft_masked_samples and (
+            record.sequence != record.sequence.lower() or {"chromosome", "end"} <= set(record.fields)
+        ):
+            self.soft_masked_samples.add(record.sample)
+
+    def use_labels(self, name: str) -> None:
+        """Note that a record of this name was read, though it makes no sequence: its labels are not the problem."""
+        for used in self.used.values():
+            used.add(name)
+
+    def unused_labels(self) -> Iterator[BadRecord]:
+        for key, table in self.labels.items():
+            for name, row in table.items():
+                if name not in self.used[key]:
+                    yield BadRecord(
+                        key,
+                        row.line,
+                        name,
+                        "found labels for a record that no sequence file has, allowed are names of records",
+                    )
 
     def shown_name(self, record: Record) -> str:
         """Name for messages, of a record whose real name may not be known."""
@@ -387,7 +427,8 @@ class _Reader:
         return record.name or (words[0] if words else f"{record.sample}_{record.number:06d}")
 
     def _name(self, record: Record) -> str:
-        if record.name is not None:
+        # A region has a name and a header: the name is the header's first word.
+        if record.name is not None and (record.header is None or self.rules.name_from == "first_word"):
             if not record.name:
                 raise _Bad("found no name, every row needs one")
             return record.name
@@ -401,9 +442,11 @@ class _Reader:
     def _groups(self, record: Record) -> dict[str, str]:
         if self.pattern is None or record.header is None:
             return {}
+        self.first_header = self.first_header or record
         match = self.pattern.search(record.header)
         if match is None:
             raise _Bad(f"data.header_pattern does not match its header '{record.header}', it must match every header")
+        self.pattern_matched = True
         return {key: value for key, value in match.groupdict().items() if value is not None}
 
     def _fields(self, record: Record, name: str, groups: Mapping[str, str]) -> dict[str, str]:
@@ -422,7 +465,7 @@ class _Reader:
                 merged[key], origin[key] = value, source
         return merged
 
-    def _targets(self, cells: Mapping[str, str], record: Record) -> dict[str, float]:
+    def _targets(self, cells: Mapping[str, str]) -> dict[str, float]:
         values: dict[str, float] = {}
         for target in self.task.targets:
             if target not in cells:
@@ -477,13 +520,65 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     return compiled
 
 
-def _drop_duplicates(table: pd.DataFrame, rows: Sequence[_Row]) -> tuple[pd.DataFrame, list[_Rejected]]:
-    first = dict(zip(table["sequence"][::-1], table["name"][::-1], strict=True))
-    again = table["sequence"].duplicated().to_numpy()
+class Places:
+    """File and line of many rows, kept small."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+        self._file, self._line = array("q"), array("q")
+
+    def add(self, file: str, line: int) -> int:
+        """Number of the new row."""
+        self._file.append(self._files.setdefault(file, len(self._files)))
+        self._line.append(line)
+        return len(self._line) - 1
+
+    def __getitem__(self, row: int) -> tuple[str, int]:
+        return list(self._files)[self._file[row]], self._line[row]
+
+    def shown(self, row: int) -> str:
+        """For messages."""
+        file, line = self[row]
+        return f"{file} line {line}"
+
+
+def _place(cells: Mapping[str, str], before: int, after: int) -> dict[str, str]:
+    """Coordinates that are checked, and moved by the letters that were added at either end."""
+    strand = cells.get("strand", "")
+    if strand not in (*_STRANDS, *_MISSING):
+        raise _Bad(f"found strand '{strand}', allowed are {', '.join(_STRANDS)}")
+    place = {}
+    for key in ("start", "end"):
+        if cells.get(key, "") not in _MISSING:
+            if not _WHOLE_NUMBER.fullmatch(cells[key]):
+                raise _Bad(f"found {key} '{cells[key]}', allowed is a whole number of at least 0")
+            place[key] = int(cells[key].removesuffix(".0"))
+    start, end = place.get("start"), place.get("end")
+    # A region that begins before its contig has a negative start, but ends on the contig.
+    if start is not None and start < 0 and (end is None or end <= 0):
+        raise _Bad(f"found start '{start}', allowed is a whole number of at least 0")
+    if end is not None and end <= (start or 0):
+        raise _Bad(f"found end '{end}', allowed is a whole number above the start")
+    if _STRANDS.get(strand) == "-":
+        before, after = after, before
+    return {key: str(value + {"start": -before, "end": after}[key]) for key, value in place.items()}
+
+
+def _without_plain_lower_case(table: pd.DataFrame, soft_masked: Collection[str]) -> pd.DataFrame:
+    """The table without spans of samples that are in lower case throughout: there it marks nothing."""
+    if "soft_masked" not in table:
+        return table
+    spans = table["soft_masked"].where(table["sample"].isin(list(soft_masked)), "").fillna("")
+    return table.assign(soft_masked=spans) if (spans != "").any() else table.drop(columns="soft_masked")
+
+
+def _drop_duplicates(table: pd.DataFrame, places: Places) -> tuple[pd.DataFrame, list[LeftOut]]:
+    first = copies(table["sequence"]).to_numpy()
+    again = first != np.arange(len(table))
+    names = table["name"]
     dropped = [
-        _Rejected(row.file, row.line, row.cells["name"], f"same sequence as '{first[row.cells['sequence']]}', dropped")
-        for row, is_copy in zip(rows, again, strict=True)
-        if is_copy
+        LeftOut(*places[int(row)], names[row], f"same sequence as '{names[first[row]]}', dropped")
+        for row in np.flatnonzero(again)
     ]
     return table[~again].reset_index(drop=True), dropped
 
@@ -494,13 +589,13 @@ def _typed(table: pd.DataFrame, task: TaskConfig) -> pd.DataFrame:
     for name in table.columns:
         if name == "strand":
             table[name] = _text(table[name].map(_STRANDS).fillna("."))
-        elif name == "start":
+        elif name in ("start", "end"):
             table[name] = _numbers_or_text(table[name]).astype("Int64")
         elif name in ("split_given", "group", "chromosome"):
             table[name] = _text(table[name])
         elif name in task.targets:
             table[name] = table[name].astype(np.float64)
-        elif name not in ("name", "sequence", "sample", "length"):
+        elif name not in ("name", "sequence", "sample", "length", "soft_masked"):
             table[name] = _numbers_or_text(table[name])
     return table
 

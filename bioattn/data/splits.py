@@ -1,5 +1,6 @@
 """Which examples are held out: related sequences never part, and what leaks is measured."""
 
+import difflib
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from bioattn.config import SplitConfig, TaskConfig
 from bioattn.data import alphabet
+from bioattn.data.homology import relatives
+from bioattn.data.partition import OVERSHOOT, group_counts, partition, strata
 from bioattn.data.sequences import SUBSETS
 from bioattn.errors import BioattnWarning, DataError
 from bioattn.rng import stream
@@ -23,8 +26,11 @@ LEAKAGE_KMER = 20
 _BUCKET_KMERS = 8_000_000
 #: Bases encoded at a time.
 _CHUNK_BASES = 2_000_000
-#: A held-out part may overshoot its size by this factor to take a group in whole.
-_OVERSHOOT = 1.02
+
+#: Below this share of relatives found, grouping by homology warns.
+_LOW_SENSITIVITY = 0.9
+#: Chromosomes that an error lists.
+_MOST_SHOWN = 30
 
 Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -37,23 +43,31 @@ def assign_groups(table: pd.DataFrame, rules: SplitConfig) -> NDArray[np.int64]:
 
     Groups are the connected components over the relations in force: always the
     same sequence and the reverse complement; by `rules.group_by` a shared k-mer
-    on either strand, starts that lie close on a chromosome, the same value in a
-    column. Relations chain, so a group may hold rows that are not directly
+    on either strand, an identity on either strand (see `bioattn.data.homology`),
+    starts that lie close on a chromosome, intervals that overlap, the same value
+    in a column. Relations chain, so a group may hold rows that are not directly
     related. A missing start or value relates a row to nothing.
 
     Raises
     ------
     DataError
-        If a column that a relation needs is missing or empty.
+        If a column that a relation needs is missing or empty, or if unrelated
+        sequences reach the identity by chance.
     """
     edges = [_same_or_reverse(table["sequence"])]
     if "shared_kmer" in rules.group_by:
         edges += [_chains(codes, rows) for codes, rows in kmers(list(table["sequence"]), rules.kmer)]
     if "coordinate" in rules.group_by:
         edges.append(_near_starts(table, rules.coordinate_distance_bp))
+    if "overlap" in rules.group_by:
+        edges.append(_overlaps(table, rules.overlap_distance_bp))
     if "column" in rules.group_by:
         edges.append(_same_value(table, str(rules.column)))
-    return _components(len(table), edges)
+    groups = _components(len(table), edges)
+    if "homology" in rules.group_by:  # last: what is together already need not be compared
+        edges.append(_related(table, rules.identity, groups))
+        groups = _components(len(table), edges)
+    return groups
 
 
 def kmers(sequences: Sequence[str], k: int) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
@@ -125,6 +139,12 @@ def _chains(codes: NDArray[np.uint64], rows: NDArray[np.int64]) -> Edges:
     return rows[:-1][same], rows[1:][same]
 
 
+def _chains_of(codes: NDArray[np.int64], rows: NDArray[np.int64]) -> Edges:
+    """Edges between rows of the same code, in any order."""
+    order = np.argsort(codes, kind="stable")
+    return _chains(codes[order].astype(np.uint64), rows[order])
+
+
 def _same_or_reverse(sequences: pd.Series) -> Edges:
     either_strand = [min(sequence, alphabet.reverse_complement(sequence)) for sequence in sequences]
     return _same_code(pd.factorize(np.array(either_strand, dtype=object))[0])
@@ -133,22 +153,66 @@ def _same_or_reverse(sequences: pd.Series) -> Edges:
 def _same_code(codes: NDArray[np.int64]) -> Edges:
     """Edges between rows of the same code; -1 is none."""
     rows = np.flatnonzero(codes >= 0)
-    rows = rows[np.argsort(codes[rows], kind="stable")]
-    return _chains(codes[rows].astype(np.uint64), rows)
+    return _chains_of(codes[rows], rows)
 
 
 def _near_starts(table: pd.DataFrame, distance: int) -> Edges:
-    if "start" not in table or table["start"].isna().all():
-        raise DataError(
-            f"split.group_by 'coordinate' needs a column 'start', found {', '.join(table.columns)}: name a group "
-            f"(?P<start>\\d+) in data.header_pattern, or add the column to the labels"
-        )
-    start = pd.to_numeric(table["start"]).to_numpy(dtype=float, na_value=np.nan)
-    chromosome = pd.factorize(table["chromosome"])[0] if "chromosome" in table else np.zeros(len(table), dtype=np.int64)
+    start = _starts(table, "coordinate")
+    chromosome = _chromosomes(table)
     rows = np.flatnonzero(~np.isnan(start))
     rows = rows[np.lexsort((start[rows], chromosome[rows]))]
     near = (np.diff(start[rows]) < distance) & (np.diff(chromosome[rows]) == 0)
     return rows[:-1][near], rows[1:][near]
+
+
+def _overlaps(table: pd.DataFrame, distance: int) -> Edges:
+    """Edges along clusters of intervals at most `distance` apart; one without an end has the sequence's length."""
+    import bioframe  # takes most of a second: only when needed
+
+    start = _starts(table, "overlap")
+    end = start + table["sequence"].str.len().to_numpy(dtype=float)
+    if "end" in table:
+        given = pd.to_numeric(table["end"]).to_numpy(dtype=float, na_value=np.nan)
+        end = np.where(np.isnan(given), end, given)
+    rows = np.flatnonzero(~np.isnan(start))
+    intervals = pd.DataFrame(
+        {
+            "chrom": _chromosomes(table)[rows].astype(str),
+            "start": start[rows].astype(np.int64),
+            "end": end[rows].astype(np.int64),
+        }
+    )
+    cluster = bioframe.cluster(intervals, min_dist=distance, return_input=False, return_cluster_intervals=False)
+    return _chains_of(pd.factorize(cluster["cluster"].to_numpy())[0], rows)
+
+
+def _starts(table: pd.DataFrame, rule: str) -> NDArray[np.float64]:
+    if "start" not in table or table["start"].isna().all():
+        raise DataError(
+            f"split.group_by '{rule}' needs a column 'start', found {', '.join(table.columns)}: name a group "
+            f"(?P<start>\\d+) in data.header_pattern, or add the column to the labels"
+        )
+    return pd.to_numeric(table["start"]).to_numpy(dtype=float, na_value=np.nan)
+
+
+def _chromosomes(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Number of each row's chromosome, -1 for none; all on one without such a column."""
+    if "chromosome" not in table:
+        return np.zeros(len(table), dtype=np.int64)
+    return pd.factorize(table["chromosome"])[0].astype(np.int64)
+
+
+def _related(table: pd.DataFrame, identity: float, groups: NDArray[np.int64]) -> Edges:
+    found = relatives(list(table["sequence"]), identity, groups=groups)
+    if found.seeds.sensitivity < _LOW_SENSITIVITY:
+        warnings.warn(
+            f"split.group_by 'homology': with so many bases, the search finds an estimated "
+            f"{found.seeds.sensitivity:.0%} of the relatives of identity {identity:g} that differ all over their "
+            f"{found.seeds.length} bp (overlaps and closer relatives are found): a higher split.identity is safer",
+            BioattnWarning,
+            stacklevel=4,
+        )
+    return found.edges
 
 
 def _same_value(table: pd.DataFrame, column: str) -> Edges:
@@ -172,28 +236,31 @@ def _components(n_rows: int, edges: list[Edges]) -> NDArray[np.int64]:
 def split(table: pd.DataFrame, rules: SplitConfig, task: TaskConfig, *, seed: int) -> pd.DataFrame:
     """Subset of each sequence in each fold: columns name, group, fold_0, fold_1, ...
 
-    Groups are kept whole, sizes and (for binary and multiclass targets) class
-    proportions as near to what was asked as whole groups allow. A group too big
-    for a held-out part goes to training, with a warning. With one fold, test
-    and validation have their fractions of all sequences. With k folds the test
-    set of fold i is part i of k, and validation is its fraction of the rest.
+    Groups are kept whole, sizes and the proportions of classes, label
+    combinations or target quantiles as near to what was asked as whole groups
+    allow. A group too big for a held-out part goes to training, with a warning.
+    With one fold, test and validation have their fractions of all sequences.
+    With k folds the test set of fold i is part i of k, and validation is its
+    fraction of the rest. A predefined split, and one by chromosome, is taken as
+    it is, whatever it parts.
 
     Raises
     ------
     DataError
         If there are too few groups, a part remains empty, a class is missing in
-        a part, or a predefined split is incomplete.
+        a part, a predefined split is incomplete, or a chromosome is unknown.
     """
-    if rules.kind == "predefined":
+    if rules.kind != "random":
         # Only for the leakage table: a split that the user made is not changed.
         groups = _components(len(table), [_same_or_reverse(table["sequence"])])
-        folds = [_predefined(table)]
+        folds = [_predefined(table) if rules.kind == "predefined" else _by_chromosome(table, rules)]
+        _warn_of_parted(groups, folds[0])
     else:
         _warn_of_unused_group(table, rules)
         groups = assign_groups(table, rules)
-        strata = _strata(table, rules, task)
+        stratum = strata(table, task) if rules.stratify else np.zeros(len(table), dtype=np.int64)
         _check_enough(groups, rules)
-        folds = _random_folds(groups, strata, rules, seed)
+        folds = _random_folds(groups, stratum, rules, seed)
     result = pd.DataFrame({"name": table["name"].to_numpy(), "group": groups})
     for fold, subsets in enumerate(folds):
         _check_fold(table, subsets, task, fold, rules)
@@ -213,6 +280,55 @@ def _predefined(table: pd.DataFrame) -> NDArray[np.object_]:
     return given.to_numpy(dtype=object)
 
 
+def _warn_of_parted(groups: NDArray[np.int64], subsets: NDArray[np.object_]) -> None:
+    parted = np.isin(groups, groups[subsets == "train"]) & (subsets != "train")
+    if parted.any():
+        warnings.warn(
+            f"{parted.sum()} held-out sequence(s) equal a training sequence or its reverse complement, because the "
+            f"split is given: drop them (data.duplicate_sequences), or let split.kind 'random' keep them together",
+            BioattnWarning,
+            stacklevel=3,
+        )
+
+
+def _by_chromosome(table: pd.DataFrame, rules: SplitConfig) -> NDArray[np.object_]:
+    if "chromosome" not in table or table["chromosome"].isna().all():
+        raise DataError(
+            f"split.kind 'chromosome' needs a column 'chromosome', found {', '.join(table.columns)}: name a group "
+            f"(?P<chromosome>\\w+) in data.header_pattern, or add the column to the labels"
+        )
+    # A made negative that lies nowhere, called parent|kind1, goes where its parent goes.
+    own = dict(zip(table["name"], table["chromosome"], strict=True))
+    parents = table["name"].map(lambda name: own.get(name.rpartition("|")[0]))
+    chromosome = table["chromosome"].where(table["chromosome"].notna(), parents)
+    missing = table.loc[chromosome.isna(), "name"]
+    if len(missing):
+        raise DataError(
+            f"split.kind 'chromosome': found no chromosome for {len(missing)} of {len(table)} sequences (first: "
+            f"'{missing.iloc[0]}'), every one needs one: add it, or set split.kind: random"
+        )
+    subsets = np.full(len(table), "train", dtype=object)
+    for subset in ("validation", "test"):
+        for name in getattr(rules, f"{subset}_chromosomes"):
+            inside = (chromosome == name).to_numpy(dtype=bool)
+            if not inside.any():
+                raise DataError(_unknown_chromosome(subset, name, chromosome))
+            subsets[inside] = subset
+    return subsets
+
+
+def _unknown_chromosome(subset: str, name: str, chromosomes: pd.Series) -> str:
+    """What is wrong with a chromosome's name."""
+    counts = chromosomes.value_counts()
+    known = sorted(map(str, counts.index))
+    shown = ", ".join(f"{chromosome} ({counts[chromosome]})" for chromosome in known[:_MOST_SHOWN])
+    more = f" and {len(known) - _MOST_SHOWN} more" if len(known) > _MOST_SHOWN else ""
+    other = name[3:] if name.startswith("chr") else f"chr{name}"
+    near = [other] if other in known else difflib.get_close_matches(name, known, n=1)
+    hint = f": did you mean '{near[0]}'?" if near else ""
+    return f"split.{subset}_chromosomes: found no sequence on '{name}', there are some on {shown}{more}{hint}"
+
+
 def _warn_of_unused_group(table: pd.DataFrame, rules: SplitConfig) -> None:
     if "group" in table and table["group"].notna().any() and rules.column != "group":
         warnings.warn(
@@ -223,27 +339,21 @@ def _warn_of_unused_group(table: pd.DataFrame, rules: SplitConfig) -> None:
         )
 
 
-def _strata(table: pd.DataFrame, rules: SplitConfig, task: TaskConfig) -> NDArray[np.int64]:
-    if rules.stratify and task.kind in ("binary", "multiclass"):
-        return table[task.targets[0]].to_numpy(dtype=np.int64)
-    return np.zeros(len(table), dtype=np.int64)
-
-
 def _check_enough(groups: NDArray[np.int64], rules: SplitConfig) -> None:
     sizes = np.bincount(groups)
     needed = max(3, rules.n_folds)
     if len(sizes) < needed:
         raise DataError(
             f"found {len(sizes)} group(s) of related sequences (largest {sizes.max()} of {len(groups)}), at least "
-            f"{needed} are needed to fill train, validation and test: group less strictly (split.group_by, split.kmer, "
-            f"split.coordinate_distance_bp), or lower split.n_folds"
+            f"{needed} are needed to fill train, validation and test: group less strictly (split.group_by, "
+            f"split.identity, split.kmer, split.coordinate_distance_bp), or lower split.n_folds"
         )
 
 
 def _random_folds(
-    groups: NDArray[np.int64], strata: NDArray[np.int64], rules: SplitConfig, seed: int
+    groups: NDArray[np.int64], stratum: NDArray[np.int64], rules: SplitConfig, seed: int
 ) -> list[NDArray[np.object_]]:
-    counts = _group_counts(groups, strata)
+    counts = group_counts(groups, stratum)
     names = np.array(SUBSETS, dtype=object)
     if rules.n_folds == 1:
         held = rules.validation_fraction, rules.test_fraction
@@ -264,63 +374,9 @@ def _random_folds(
     return folds
 
 
-def partition(
-    counts: NDArray[np.int64], fractions: Sequence[float], *, sink: bool, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Part of each group, (G,): whole groups to parts of given fractions, strata alike in each.
-
-    Greedy from the largest group down, equal ones in random order: each goes
-    where the squared relative excess over what every part should have of every
-    stratum grows least.
-
-    Parameters
-    ----------
-    counts : ndarray, int64, shape (G, S)
-        Members of each group in each stratum.
-    fractions : sequence of float
-        Of all members, one per part; they sum to one.
-    sink : bool
-        Part 0 takes every group that does not fit another part. Without a sink
-        a group larger than every part gets part -1, and one that fits nowhere
-        any more goes where it costs least.
-    """
-    totals = counts.sum(axis=0)
-    goals = [[max(fraction * float(n), 1e-9) for n in totals] for fraction in fractions]
-    room = [max(1.0, _OVERSHOOT * sum(goal)) for goal in goals]
-    filled = [[0.0] * len(totals) for _ in fractions]
-    sizes = counts.sum(axis=1)
-    order = np.lexsort((rng.random(len(counts)), -sizes))
-    parts = np.empty(len(counts), dtype=np.int64)
-    for group in order:
-        members = [(stratum, float(n)) for stratum, n in enumerate(counts[group]) if n]
-        size = float(sizes[group])
-        if sink:
-            open_parts = [part for part in range(1, len(goals)) if sum(filled[part]) + size <= room[part]] + [0]
-        elif size > max(room):
-            parts[group] = -1
-            continue
-        else:
-            every = range(len(goals))
-            open_parts = [part for part in every if sum(filled[part]) + size <= room[part]] or list(every)
-        best = min(
-            open_parts,
-            key=lambda part: sum(n * (n + 2 * (filled[part][s] - goals[part][s])) / goals[part][s] for s, n in members),
-        )
-        parts[group] = best
-        for stratum, n in members:
-            filled[best][stratum] += n
-    return parts
-
-
-def _group_counts(groups: NDArray[np.int64], strata: NDArray[np.int64]) -> NDArray[np.int64]:
-    counts = np.zeros((groups.max() + 1, strata.max() + 1), dtype=np.int64)
-    np.add.at(counts, (groups, strata), 1)
-    return counts
-
-
 def _warn_of_large(counts: NDArray[np.int64], smallest_share: float) -> None:
     sizes = counts.sum(axis=1)
-    large = sizes[sizes > _OVERSHOOT * smallest_share * sizes.sum()]
+    large = sizes[sizes > OVERSHOOT * smallest_share * sizes.sum()]
     if len(large):
         warnings.warn(
             f"{len(large)} group(s) of related sequences are larger than a held-out set and stay in training: "
@@ -335,8 +391,8 @@ def _check_fold(
 ) -> None:
     sizes = {subset: int((subsets == subset).sum()) for subset in SUBSETS}
     way_out = (
-        "correct the column 'split'"
-        if rules.kind == "predefined"
+        {"predefined": "correct the column 'split'", "chromosome": "hold out other chromosomes"}[rules.kind]
+        if rules.kind != "random"
         else "use more sequences, a larger split.test_fraction or split.validation_fraction, or group less strictly"
     )
     for subset in SUBSETS:

@@ -9,6 +9,7 @@ prediction depends on the head is measured by ablating it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ from bioattn.explain.naming import name_motifs
 from bioattn.explain.predict import batches
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
-from bioattn.nn.observe import attention_sums
+from bioattn.nn.observe import BATCH, attention_sums
+from bioattn.tokens.base import to_bases
 
 #: A window holds the motif if a random window scores as high with at most this probability.
 _HOLDS_P_VALUE = 1e-3
@@ -46,8 +48,10 @@ class HeadMotifs:
     motifs : list of Motif
         The discovered motifs, in the order of the table's rows that have one.
     positions : DataFrame
-        layer, head, position (first base of the token), received and background
-        attention (1 = uniform).
+        layer, head, position, received and background attention. Where every sequence
+        has its tokens at the same places: one row per token, position being its first
+        base, and 1 = uniform. For learned words: one row per base, with the base's share
+        of what its token receives, so that a sequence's bases sum up to its tokens.
     """
 
     table: pd.DataFrame
@@ -85,21 +89,21 @@ def head_motifs(
         change of the readout when the head's output is replaced by its mean) with
         a bootstrap interval, note.
     """
-    found_in = received_attention(model, discovery)
-    tested_in = received_attention(model, held_out)
+    found_in, tested_in = _received(model, discovery), _received(model, held_out)
     background = _background(model, discovery, rng.stream(seed, "heads", "shuffle"))
+    by_place = found_in.profile
     ablation = [ablate_head(model, held_out, *head, readout=readout, seed=seed) for head in _heads(model)]
     rows, ppms = [], []
     for c, (layer, head) in enumerate(_heads(model)):
         draw = rng.stream(seed, "heads", layer, head)
-        windows, controls = _windows(discovery, found_in[:, c] - background[c], model.token_bp, config, draw)
-        test, test_controls = _windows(held_out, tested_in[:, c] - background[c], model.token_bp, config, draw)
+        windows, controls = _windows(discovery, found_in.excess(c, background), found_in.centre, config, draw)
+        test, test_controls = _windows(held_out, tested_in.excess(c, background), tested_in.centre, config, draw)
         common = {
             "layer": layer,
             "head": head,
             "n_windows": len(windows),
             **dict(zip(("ablation_effect", "ablation_ci_low", "ablation_ci_high"), ablation[c], strict=True)),
-            "positional_share": _positional_share(found_in[:, c]),
+            "positional_share": _positional_share(by_place[:, c]),
         }
         motifs = []
         if len(windows) >= config.min_windows:
@@ -130,7 +134,7 @@ def head_motifs(
             note = f"too few windows (n = {len(windows)})" if few else "no motif with at least 10 sites"
             rows.append(common | {"motif": -1, "n_sites": 0, "consensus": "", "p_value": np.nan, "note": note})
     table = _finish(pd.DataFrame(rows), ppms, library, config)
-    return HeadMotifs(table, _named(table, ppms), _position_table(found_in, background, model))
+    return HeadMotifs(table, _named(table, ppms), _position_table(by_place, background, found_in.places, model))
 
 
 def _heads(model: SequenceModel) -> list[tuple[int, int]]:
@@ -145,24 +149,96 @@ def received_attention(model: SequenceModel, codes: NDArray[np.uint8]) -> NDArra
     ndarray, float32, shape (N, C, t)
         C = layer * n_heads + head; NaN at padding. Only these sums are kept, never the patterns of all sequences.
     """
-    sums = attention_sums(model, torch.from_numpy(codes.astype("int64")))
-    return sums.received.flatten(1, 2)[..., model.n_prefix :].numpy()
+    parts = [
+        attention_sums(model, batch).received.flatten(1, 2)[..., model.n_prefix :] for batch in batches(codes, BATCH)
+    ]
+    return _stacked(parts, float("nan")).numpy()
+
+
+class _Received(NamedTuple):
+    """Attention that tokens receive, and where they lie.
+
+    Attributes
+    ----------
+    values : ndarray, float32, shape (N, C, t)
+        See `received_attention`.
+    start, end : ndarray, int64, shape (N, t)
+        Spans of the tokens.
+    centre : ndarray, int64, shape (N, t)
+        Base in the middle of each token.
+    on_grid : bool
+        Whether token t lies at the same place in every sequence.
+    length : int
+        Bases of the longest sequence.
+    """
+
+    values: NDArray[np.float32]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    centre: NDArray[np.int64]
+    on_grid: bool
+    length: int
+
+    @property
+    def profile(self) -> NDArray[np.float32]:
+        """What each place receives, (N, C, places), NaN at padding: each token of a grid, else each base's share."""
+        if self.on_grid:
+            return self.values
+        values, start, end = map(torch.from_numpy, (np.nan_to_num(self.values), self.start, self.end))
+        bases = to_bases(values, start, end, self.length).numpy()
+        beyond = np.arange(self.length) >= self.end.max(1)[:, None]
+        return np.where(beyond[:, None], np.nan, bases)
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """First base of each place of the profile."""
+        return self.start.max(0) if self.on_grid else np.arange(self.length)
+
+    def excess(self, c: int, background: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the tokens (N, t) of head C = c receive more than expected where they lie.
+
+        `background` (C, places) is the mean profile of sequences without motifs; beyond
+        the longest of them nothing is known, and the excess is NaN.
+        """
+        n_places = self.values.shape[-1] if self.on_grid else self.length
+        expected = np.full(n_places, np.nan, dtype=np.float32)
+        expected[: background.shape[1]] = background[c, :n_places]
+        if self.on_grid:
+            return self.values[:, c] - expected
+        before = np.concatenate([[0.0], expected.cumsum(dtype=np.float64)])
+        return (self.values[:, c] - (before[self.end] - before[self.start])).astype(np.float32)
+
+
+def _received(model: SequenceModel, codes: NDArray[np.uint8]) -> _Received:
+    spans = [model.token_spans(batch) for batch in batches(codes, BATCH)]
+    start, end = (_stacked([span[i] for span in spans], 0).numpy() for i in (0, 1))
+    on_grid = model.tokenizer is None or model.tokenizer.on_grid
+    width = end - start
+    if on_grid:  # the last token may be cut; its middle is that of a whole one
+        width = np.where(width > 0, width.max(initial=0), 0)
+    return _Received(received_attention(model, codes), start, end, start + width // 2, on_grid, codes.shape[1])
+
+
+def _stacked(parts: Sequence[torch.Tensor], filler: float) -> torch.Tensor:
+    """Batches one below the other; of learned words their last axis differs in length."""
+    widest = max(part.shape[-1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, widest - part.shape[-1]), value=filler) for part in parts])
 
 
 def _background(model: SequenceModel, codes: NDArray[np.uint8], draw: np.random.Generator) -> NDArray[np.float32]:
-    """Received attention (C, t) expected at each place, from dinucleotide shuffles of the sequences."""
+    """Received attention (C, places) expected at each place, from dinucleotide shuffles of the sequences."""
     shuffled = codes.copy()
     lengths = (codes != alphabet.PAD).sum(1)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         shuffled[rows, :length] = dinucleotide_shuffle_codes(codes[rows, :length], draw)
-    return np.nanmean(received_attention(model, shuffled), axis=0)
+    return np.nanmean(_received(model, shuffled).profile, axis=0)
 
 
 def _windows(
     codes: NDArray[np.uint8],
     excess: NDArray[np.float32],
-    token_bp: int,
+    centre: NDArray[np.int64],
     config: ExplainConfig,
     draw: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -177,7 +253,7 @@ def _windows(
     order = np.argsort(-height, kind="stable")[: config.windows_per_head]
     rows, peak = usable[order], peak[order]
     last = length[rows] - config.window_bp
-    start = np.clip(peak * token_bp + token_bp // 2 - config.window_bp // 2, 0, last)
+    start = np.clip(centre[rows, peak] - config.window_bp // 2, 0, last)
     # Elsewhere: at least half a window away where the sequence has room for that.
     shift = draw.integers(
         config.window_bp // 2, np.maximum(last + 2 - config.window_bp // 2, config.window_bp // 2 + 1)
@@ -233,7 +309,7 @@ def ablate_head(
 
 
 def _positional_share(received: NDArray[np.float32]) -> float:
-    """Share of the variance of received attention (N, t) that the place explains."""
+    """Share of the variance of received attention (N, places) that the place explains."""
     total = np.nanvar(received)
     return float(np.nanvar(np.nanmean(received, axis=0)) / total) if total > 0 else 0.0
 
@@ -276,7 +352,7 @@ def _named(table: pd.DataFrame, ppms: list[NDArray[np.float64]]) -> list[Motif]:
 
 
 def _position_table(
-    received: NDArray[np.float32], background: NDArray[np.float32], model: SequenceModel
+    received: NDArray[np.float32], background: NDArray[np.float32], places: NDArray[np.int64], model: SequenceModel
 ) -> pd.DataFrame:
     mean = np.nanmean(received, axis=0)
     tables = [
@@ -284,7 +360,7 @@ def _position_table(
             {
                 "layer": layer,
                 "head": head,
-                "position": np.arange(mean.shape[1]) * model.token_bp,
+                "position": places,
                 "received": mean[c],
                 "background": background[c],
             }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bioattn.errors import DataError
 from bioattn.io.files import replacing
-from bioattn.io.lines import read_lines
+from bioattn.io.lines import LONGEST_LINE, read_lines
 
 
 class FastaRecord(NamedTuple):
@@ -33,11 +33,13 @@ def read_fasta(path: str | Path, *, allow_empty: bool = False) -> Iterator[Fasta
     ------
     DataError
         If the file is missing, unreadable, empty, truncated or not UTF-8; if it
-        has text before the first '>'; if a record has no sequence.
+        has text before the first '>'; if a record has no sequence, or a longer
+        one than `LONGEST_LINE`.
     """
     header: str | None = None
     line = 0
     parts: list[str] = []
+    size = 0
     for number, text in read_lines(path):
         text = text.strip()
         if not text:
@@ -45,7 +47,7 @@ def read_fasta(path: str | Path, *, allow_empty: bool = False) -> Iterator[Fasta
         if text.startswith(">"):
             if header is not None:
                 yield _record(path, header, parts, line, allow_empty)
-            header, line, parts = text[1:].strip(), number, []
+            header, line, parts, size = text[1:].strip(), number, [], 0
         elif header is None:
             hint = ": is it FASTQ?" if text.startswith("@") else ""
             raise DataError(
@@ -54,6 +56,12 @@ def read_fasta(path: str | Path, *, allow_empty: bool = False) -> Iterator[Fasta
             )
         else:
             parts.append(text)
+            size += len(text)
+            if size > LONGEST_LINE:
+                raise DataError(
+                    f"{path} line {line}: record {_shortened(header)} has more than {LONGEST_LINE:,} letters, which "
+                    f"is the most allowed: cut it into windows first"
+                )
     if header is None:
         raise DataError(f"{path}: found an empty file, expected FASTA records (a line '>name', then the sequence)")
     yield _record(path, header, parts, line, allow_empty)

@@ -1,19 +1,26 @@
 """From samples.tsv to one checked table: opens the files, leaves the judging to `bioattn.data.sequences`."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from bioattn.config import DataConfig, TaskConfig
-from bioattn.data.sequences import Ingested, LabelRow, Record, build_table, finish
+from bioattn.data.matching import GenomeLike, HardMasked
+from bioattn.data.regions import Region
+from bioattn.data.sequences import BadRecord, Ingested, LabelRow, LeftOut, Record, build_table, finish
 from bioattn.errors import DataError
 from bioattn.io.fasta import read_fasta
+from bioattn.io.genome import Genome, resolve_contig
 from bioattn.io.lines import read_delimited
-from bioattn.io.samples import Sample
-from bioattn.io.tables import read_parquet
+from bioattn.io.regions import read_excluded, read_regions, sequences_of
+from bioattn.io.samples import REGIONS, Sample
+from bioattn.io.tables import text_rows
 
 
 def ingest(samples: Sequence[Sample], data: DataConfig, task: TaskConfig, *, seed: int) -> Ingested:
@@ -24,38 +31,169 @@ def ingest(samples: Sequence[Sample], data: DataConfig, task: TaskConfig, *, see
     DataError
         Names the file, the line or record, what was found and what is allowed.
     ConfigError
-        If the header pattern is unusable.
+        If the header pattern is unusable, or settings do not fit the files.
     """
+    opened: dict[Path, Genome] = {}
+
+    def genome(path: Path) -> Genome:
+        if path not in opened:
+            opened[path] = Genome(path)
+        return opened[path]
+
     labels: dict[str, Mapping[str, LabelRow]] = {}
-    records: list[Record] = []
     for sample in samples:
         if sample.labels and str(sample.labels) not in labels:
-            labels[str(sample.labels)] = read_labels(sample.labels, task.targets)
-        records += read_records(sample, task.targets)
-    built = build_table(records, labels, rules=data, task=task)
-    done = finish(built, task=task, negatives=data.negatives, seed=seed)
-    return Ingested(done.table, done.rejected, {**done.summary, "files": _checksums(samples)})
+            labels[str(sample.labels)] = read_labels(sample.labels, _label_targets(sample, data, task.targets))
+    records = itertools.chain.from_iterable(read_records(sample, data, task.targets, genome) for sample in samples)
+    built = build_table(records, labels, rules=data, task=task, seed=seed)
+    negatives = data.negatives
+    source: GenomeLike | None = genome(Path(negatives.genome)) if negatives.genome else None
+    if source is not None and data.soft_masked == "mask":
+        source = HardMasked(source)
+    excluded = read_excluded(negatives.exclude, data.regions)
+    done = finish(built, task=task, negatives=negatives, seed=seed, genome=source, exclude=excluded)
+    files = [(sample.name, column, path) for sample in samples for column, path in sample.files.items()]
+    if negatives.genome:
+        files += [("negatives", "genome", Path(negatives.genome))]
+        files += [("negatives", "exclude", Path(path)) for path in negatives.exclude]
+    return replace(done, summary={**done.summary, "files": _checksums(files)})
 
 
-def read_records(sample: Sample, targets: Sequence[str]) -> Iterator[Record]:
-    """Unchecked records of one sample's file, FASTA or table."""
-    file = str(sample.path)
-    labels = str(sample.labels) if sample.labels else None
+def read_records(
+    sample: Sample, data: DataConfig, targets: Sequence[str], genome: Callable[[Path], Genome]
+) -> Iterator[Record | BadRecord | LeftOut]:
+    """Unchecked records of one sample's file, whatever its kind.
+
+    Parameters
+    ----------
+    genome : callable
+        Opens the genome of a path, or returns it if it is open.
+    """
     constant = {targets[0]: sample.label} if sample.label else {}
-    if sample.sequence_column is None:
-        for number, read in enumerate(read_fasta(sample.path, allow_empty=True), 1):
-            yield Record(
-                sample.name, file, read.line, number, read.sequence, read.header, fields=constant, labels=labels
-            )
-        return
-    for number, (line, cells) in enumerate(_table_rows(sample), 1):
-        sequence = cells.pop(sample.sequence_column)
+    if sample.kind == "fasta":
+        return _fasta_records(sample, constant)
+    if sample.kind == "table":
+        return _table_records(sample, constant, targets)
+    assert sample.genome is not None  # `read_samples` sees to it
+    if sample.kind == "variants":
+        return _variant_records(sample, constant, data, targets, genome(sample.genome))
+    return _region_records(sample, constant, data, genome(sample.genome))
+
+
+def _fasta_records(sample: Sample, constant: Mapping[str, str]) -> Iterator[Record]:
+    file, labels = str(sample.path), _labels_key(sample)
+    for number, read in enumerate(read_fasta(sample.path, allow_empty=True), 1):
+        yield Record(sample.name, file, read.line, number, read.sequence, read.header, fields=constant, labels=labels)
+
+
+def _table_records(sample: Sample, constant: Mapping[str, str], targets: Sequence[str]) -> Iterator[Record]:
+    file, labels = str(sample.path), _labels_key(sample)
+    required = [str(sample.sequence_column), *([sample.name_column] if sample.name_column else [])]
+    is_parquet = sample.path.suffix.lower() == ".parquet"
+    rows = (
+        text_rows(sample.path, required=required) if is_parquet else read_delimited(sample.path, required=required).rows
+    )
+    number = 0
+    for number, (line, cells) in enumerate(rows, 1):
+        sequence = cells.pop(str(sample.sequence_column))
         name = cells.pop(sample.name_column or "name", None)
-        if constant and targets[0] in cells:
+        fields = _with_label(cells, constant, file)
+        yield Record(sample.name, file, line, number, sequence, name=name, fields=fields, labels=labels)
+    if not number:
+        raise DataError(f"{file}: found no rows, expected one per sequence below the header")
+
+
+def _region_records(
+    sample: Sample, constant: Mapping[str, str], data: DataConfig, genome: Genome
+) -> Iterator[Record | BadRecord | LeftOut]:
+    regions: list[Region] = []
+    for found in read_regions(sample.path, data.regions, genome):
+        if isinstance(found, Region):
+            regions.append(found)
+        else:
+            yield found
+    signal = _signal(sample, regions, data, genome)
+    labels = _labels_key(sample)
+    for number, (region, letters) in enumerate(zip(regions, sequences_of(regions, genome), strict=True), 1):
+        place = {
+            "chromosome": region.contig,
+            "start": str(region.start),
+            "end": str(region.end),
+            "strand": region.strand,
+        }
+        values = {target: repr(float(column[number - 1])) for target, column in signal.items()}
+        fields = _with_label(region.fields, {**constant, **values}, region.file)
+        where = f"{region.contig}:{region.start}-{region.end}({region.strand})"
+        yield Record(
+            sample.name,
+            region.file,
+            region.line,
+            number,
+            letters,
+            header=where if region.name == where else f"{region.name} {where}",
+            name=region.name,
+            fields={**place, **fields},
+            labels=labels,
+        )
+
+
+def _signal(sample: Sample, regions: list[Region], data: DataConfig, genome: Genome) -> dict[str, NDArray[np.float64]]:
+    """Targets of the regions from the files of the column `signal`, of the bases that lie on the contigs."""
+    if not sample.signal or not regions:
+        return {}
+    from bioattn.io.signal import signal_targets
+
+    def resolve(name: str, contigs: Mapping[str, int], path: Path) -> str:
+        return resolve_contig(name, contigs, path, data.regions.contig_names)
+
+    inside = [
+        region._replace(start=max(region.start, 0), end=min(region.end, genome.lengths[region.contig]))
+        for region in regions
+    ]
+    return signal_targets(inside, dict(sample.signal), data.signal, resolve=resolve)
+
+
+def _variant_records(
+    sample: Sample, constant: Mapping[str, str], data: DataConfig, targets: Sequence[str], genome: Genome
+) -> Iterator[Record | BadRecord | LeftOut]:
+    from bioattn.io.variants import variant_records
+
+    regions: list[Region] | None = None
+    if sample.regions:
+        regions = []
+        for found in read_regions(sample.regions, data.regions, genome):
+            if isinstance(found, Region):
+                regions.append(found)
+            else:
+                yield found
+    wanted = () if constant else targets
+    for record in variant_records(
+        sample.path, genome, sample=sample.name, rules=data, targets=wanted, regions=regions, labels=_labels_key(sample)
+    ):
+        if constant and isinstance(record, Record):
+            record = replace(record, fields=_with_label(record.fields, constant, record.file))
+        yield record
+
+
+def _with_label(fields: Mapping[str, str], constant: Mapping[str, str], file: str) -> dict[str, str]:
+    """Cells of a record with the targets that samples.tsv gives for it."""
+    for target in constant:
+        if target in fields:
             raise DataError(
-                f"{file}: found a column '{targets[0]}' beside the label of samples.tsv, allowed is one of the two"
+                f"{file}: found a column '{target}' beside the label or signal of samples.tsv, allowed is one of them"
             )
-        yield Record(sample.name, file, line, number, sequence, name=name, fields={**cells, **constant}, labels=labels)
+    return {**fields, **constant}
+
+
+def _labels_key(sample: Sample) -> str | None:
+    return str(sample.labels) if sample.labels else None
+
+
+def _label_targets(sample: Sample, data: DataConfig, targets: Sequence[str]) -> list[str]:
+    """Targets that a label table must have: those that come with the records themselves it may lack."""
+    if sample.kind in REGIONS or (sample.kind == "variants" and data.variants.target_from == "info"):
+        return []
+    return list(targets)
 
 
 def read_labels(path: str | Path, targets: Sequence[str]) -> dict[str, LabelRow]:
@@ -82,27 +220,14 @@ def read_labels(path: str | Path, targets: Sequence[str]) -> dict[str, LabelRow]
     return rows
 
 
-def _table_rows(sample: Sample) -> Iterator[tuple[int, dict[str, str]]]:
-    required = [str(sample.sequence_column), *([sample.name_column] if sample.name_column else [])]
-    if sample.path.suffix != ".parquet":
-        table = read_delimited(sample.path, required=required)
-        if not table.rows:
-            raise DataError(f"{sample.path}: found no rows, expected one per sequence below the header")
-        yield from table.rows
-        return
-    frame = read_parquet(sample.path)
-    for column in required:
-        if column not in frame:
-            raise DataError(f"{sample.path}: no column '{column}', found {', '.join(map(str, frame.columns))}")
-    text = frame.map(lambda cell: "" if pd.isna(cell) else str(cell))
-    for number, row in enumerate(text.to_dict("records"), 1):
-        yield number, {str(key): value for key, value in row.items()}
-
-
-def _checksums(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    files = []
-    for sample in samples:
-        with sample.path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        files.append({"sample": sample.name, "file": sample.path.name, "sha256": digest})
-    return files
+def _checksums(files: Sequence[tuple[str, str, Path]]) -> list[dict[str, Any]]:
+    """Every file that was read, once for each sample."""
+    digests: dict[Path, str] = {}
+    for _, _, path in files:
+        if path not in digests:
+            with path.open("rb") as handle:
+                digests[path] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return [
+        {"sample": sample, "column": column, "file": path.name, "sha256": digests[path]}
+        for sample, column, path in files
+    ]

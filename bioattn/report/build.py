@@ -11,6 +11,7 @@ import bioattn
 from bioattn.config import RunConfig
 from bioattn.errors import DataError
 from bioattn.plot.style import KINDS, VERDICTS
+from bioattn.report.bakeoff import bakeoff_section
 from bioattn.report.blocks import Block, Notice, Points, Section, Text, Tiles
 from bioattn.report.data import data_section
 from bioattn.report.files import ResultFiles
@@ -54,6 +55,7 @@ def build_report(results: str | Path, run: RunConfig) -> str:
         raise DataError(f"{root}: no such folder, expected results/{{run}}: run the workflow first")
     files = ResultFiles(root)
     truth = truth_section(files, run)
+    tokenizers = bakeoff_section(files)
     sections = [
         summary_section(files, run),
         interactions_section(files, run),
@@ -64,6 +66,7 @@ def build_report(results: str | Path, run: RunConfig) -> str:
         data_section(files, run),
         split_section(files, run),
         training_section(files),
+        *([tokenizers] if tokenizers else []),
         Section("methods", "Methods", [Text(part) for part in methods(run, version=bioattn.__version__)]),
         Section("limits", "What this cannot say", [Points(LIMITS)]),
         record_section(files, run, version=bioattn.__version__),

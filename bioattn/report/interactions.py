@@ -262,10 +262,19 @@ def truth_section(files: ResultFiles, run: RunConfig) -> Section | None:
 
 _CLASS_MEANING = {
     "AND": "both motifs together raise the readout; placed independently",
+    "AND_COOC": "both motifs together raise the readout; placed together by a common cause",
+    "OR": "either motif raises the readout, the second adds nothing; placed independently",
+    "REP": "the first motif raises the readout unless the second is there; placed independently",
+    "XOR": "exactly one of the motifs raises the readout; placed independently",
+    "SPC": "both motifs together at a good distance raise the readout; placed independently",
+    "ORI": "both motifs together on the same strand raise the readout; placed independently",
+    "ORD": "both motifs together in the right order raise the readout; placed independently",
     "INERT": "placed together by a common cause; do nothing",
     "ADDITIVE": "placed together by a common cause; each adds its own effect",
+    "CHAIN": "the first motif raises the readout and brings the second, which does nothing",
     "HIDDEN": "a cause outside the sequence places them and raises the readout",
     "GC": "likely where GC is high; GC itself raises the readout",
+    "PARALOG": "the first motif raises the readout; the second looks like it and is never placed",
     "DECOY": "placed independently; do nothing",
     "NULL": "all other pairs",
 }
@@ -281,7 +290,8 @@ _TRUTH_COLUMNS = [
 def join_truth(pairs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Pairs with the truth about each, whichever way round the two motifs are written."""
     key = ["_first", "_second"]
-    joined = _keyed(pairs).merge(_keyed(truth)[[*key, "class", "interaction"]], on=key, how="left")
+    known = ["class", "interaction", *(["depends_on"] if "depends_on" in truth else [])]
+    joined = _keyed(pairs).merge(_keyed(truth)[[*key, *known]], on=key, how="left")
     joined = joined.assign(
         **{"class": joined["class"].fillna("NULL"), "interaction": joined["interaction"].fillna(0.0)}
     )
@@ -312,6 +322,8 @@ def _truth_rows(joined: pd.DataFrame) -> list[list[Cell]]:
 
 
 def _designed(joined: pd.DataFrame) -> pd.DataFrame:
-    columns = ["class", "motif_a", "motif_b", "interaction", "epistasis_effect", "attention_effect_bits"]
+    columns = ["class", "motif_a", "motif_b", "interaction"]
+    columns += ["depends_on"] if "depends_on" in joined and joined["depends_on"].fillna("").ne("").any() else []
+    columns += ["epistasis_effect", "attention_effect_bits"]
     columns += [name for name in ("cooccurrence_logodds", "verdict") if name in joined]
     return joined[joined["class"] != "NULL"][columns]

@@ -1,6 +1,6 @@
 """Methods text with the numbers of this run, to paste into a paper."""
 
-from bioattn.config import MaskConfig, RunConfig
+from bioattn.config import AugmentConfig, MaskConfig, NegativesConfig, RunConfig
 from bioattn.report.numbers import count, listing, percent, setting
 from bioattn.report.split import split_sentence
 
@@ -42,24 +42,41 @@ def methods(run: RunConfig, *, version: str) -> list[str]:
 def _data(run: RunConfig) -> str:
     simulate = run.data.simulate
     if simulate is not None:
+        twins = " and, for each, four copies with one pair of motifs set" if simulate.regime == "twins" else ""
         source = (
-            f"{simulate.n_sequences:,} promoters of {simulate.length} bp were simulated from a structural causal model "
-            f"({simulate.regime} regime)."
+            f"{simulate.n_sequences:,} promoters of {simulate.length} bp{twins} were simulated from a structural "
+            f"causal model ({simulate.regime} regime)."
         )
     else:
         source = f"Sequences were read from the files of {run.data.samples or 'the sample sheet'} and checked."
-    if run.data.negatives.kind == "dinucleotide_shuffle":
-        each = count(run.data.negatives.per_positive, "negative")
-        source += (
-            f" {each} per positive came from shuffles that keep dinucleotide counts, uniform over all such shuffles."
-        )
+    source += _negatives(run.data.negatives)
     targets = listing(run.task.targets)
     return f"{source} The target ({run.task.kind}) was {targets}. {split_sentence(run)}"
 
 
+def _negatives(rules: NegativesConfig) -> str:
+    if rules.kind == "none":
+        return ""
+    made = {
+        "dinucleotide_shuffle": "shuffles that keep dinucleotide counts, uniform over all such shuffles",
+        "mononucleotide_shuffle": "shuffles that keep letter counts",
+        "markov": f"a Markov chain of order {rules.markov_order} fitted to the positives",
+        "genomic": "the genome, away from positives"
+        + (" and excluded regions" if rules.exclude else "")
+        + f", matched in length and GC content (within {setting(rules.gc_tolerance)})"
+        + (" and share of repeats" if rules.match_repeats else ""),
+    }[rules.kind]
+    return f" {count(rules.per_positive, 'negative')} per positive came from {made}."
+
+
 def _model(run: RunConfig) -> str:
     model, stem = run.model, run.model.stem
-    tokens = "one token per base"
+    words = model.tokenizer
+    tokens = {
+        "nucleotide": "one token per base",
+        "kmer": f"words of {words.k} bases, {count(words.stride, 'base')} from one to the next",
+        "bpe": f"up to {words.vocabulary:,} words of byte pair encoding learned from the training sequences",
+    }[words.kind]
     if stem.kind != "none":
         start = " besides those that start as the run's motif matrices" if stem.kind == "pwm" else ""
         tokens = (
@@ -100,14 +117,44 @@ def _mask(mask: MaskConfig) -> str:
 def _training(run: RunConfig) -> str:
     train = run.train
     resample = ", each on a bootstrap resample of the split groups" if train.resample == "bootstrap" else ""
+    first = ""
+    if run.pretrain:
+        first = (
+            f" Stem and encoder had first learned to predict hidden bases ({percent(run.pretrain.masked_fraction)}, in "
+            f"spans of {run.pretrain.span_bp}) of unlabelled sequences, without those that share 20 bases with a "
+            f"held-out sequence."
+        )
     permuted = " Targets were permuted among training examples (negative control)." if train.permute_labels else ""
     return (
         f"{count(len(train.seeds), 'model')} per fold ({count(run.split.n_folds, 'fold')}) were trained with different "
         f"seeds{resample}: AdamW, peak learning rate {setting(train.learning_rate)}, weight decay "
         f"{setting(train.weight_decay)}, linear warm-up over {percent(train.warmup_fraction)} of the steps and cosine "
         f"decay, batches of {train.batch_size}, at most {count(train.epochs, 'epoch')}, stopped after {train.patience} "
-        f"without a better validation loss.{permuted}"
+        f"without a better validation loss.{first}{_augmentation(train.augment)}{permuted}"
     )
+
+
+def _augmentation(rules: AugmentConfig) -> str:
+    done = []
+    if rules.reverse_complement:
+        done.append("turned to a random strand")
+    if rules.shift_bp:
+        done.append(f"moved by up to {rules.shift_bp} bp")
+    if rules.mutation_rate:
+        done.append(f"mutated at {percent(rules.mutation_rate)} of their bases")
+    if rules.deletion_bp:
+        done.append(f"shortened by deletions of up to {rules.deletion_bp} bp")
+    if rules.insertion_bp:
+        done.append(f"given insertions of up to {rules.insertion_bp} bp")
+    if not done:
+        return ""
+    only = ""
+    if rules.changes_letters and rules.only_labels:
+        only = f" Letters were changed only in examples with target {listing([f'{v:g}' for v in rules.only_labels])}."
+    clean = ""
+    if rules.changes_letters and rules.clean_epochs:
+        clean = f" The last {count(rules.clean_epochs, 'epoch')} left letters alone."
+    return f" In each epoch, training sequences were {listing(done)}.{only}{clean}"
 
 
 def _evaluation(run: RunConfig) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bioattn.config import ModelConfig, RunConfig, TaskConfig
+from bioattn.data.audit import leak_free
 from bioattn.data.motif import Motif
 from bioattn.errors import ConfigError, DataError
 from bioattn.models import load_model
@@ -37,6 +38,10 @@ PREDICTIONS = ("name", "fold", "seed", "model", "subset", "readout", "target", "
 CURVES = ("model", "readout", "fold", "seed", "subset", "kind", "x", "y", "n")
 #: Subsets whose predictions are kept and whose scores have intervals; training scores only show overfitting.
 _HELD_OUT = ("validation", "test")
+#: Subset of the rows about the test sequences that resemble no training sequence.
+LEAK_FREE = "test_leak_free"
+#: Fewer leak-free test sequences are not scored.
+FEWEST_LEAK_FREE = 20
 
 
 class TrainedModel(NamedTuple):
@@ -75,6 +80,7 @@ def evaluate(
     *,
     work_dir: Path,
     motifs: Sequence[Motif] = (),
+    neighbours: pd.DataFrame | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score every model, the ensemble of each fold's seeds, and the baselines of each fold.
@@ -92,11 +98,16 @@ def evaluate(
         Checkpoints of baselines that are trained by steps.
     motifs : sequence of Motif
         For baselines whose stem is that of the models, of kind "pwm".
+    neighbours : DataFrame, optional
+        As `bioattn.data.audit` writes them. With them there are rows of subset
+        `LEAK_FREE`: scores on the test sequences without a training neighbour of
+        `split.leak_free_identity`; NaN, with the reason, where those are too few.
 
     Raises
     ------
     DataError
-        If there is no model, or two of the same fold and seed.
+        If there is no model, two of the same fold and seed, or no neighbours of
+        a test sequence.
     ConfigError
         If baseline "rnn" is asked for and a model was trained with another configuration than `run.model`.
     """
@@ -112,14 +123,18 @@ def evaluate(
     for fold in sorted({model.fold for model in models}):
         parts = load_examples(sequences, split, run.task, fold=fold)
         parts = {subset: part for subset, part in parts.items() if len(part)}
-        weights = _weights(run, parts, fold)
+        free = None
+        if neighbours is not None and "test" in parts:
+            names = parts["test"].names
+            free = np.flatnonzero(leak_free(names, neighbours, fold=fold, identity=run.split.leak_free_identity))
+        weights = _weights(run, parts, fold, free)
         ours = sorted((model for model in models if model.fold == fold), key=lambda model: model.seed)
         scores = [{s: predict(model.network, part.tokens) for s, part in parts.items()} for model in ours]
         for model, each in zip(ours, scores, strict=True):
-            _score(rows, run.task, parts, each, weights, model="transformer", fold=fold, seed=model.seed)
+            _score(rows, run.task, parts, each, weights, free, model="transformer", fold=fold, seed=model.seed)
         if len(ours) > 1:
             mean = {s: np.mean([each[s] for each in scores], axis=0) for s in parts}
-            _score(rows, run.task, parts, mean, weights, model="ensemble", fold=fold, seed=None)
+            _score(rows, run.task, parts, mean, weights, free, model="ensemble", fold=fold, seed=None)
         for name in run.evaluate.baselines:
             result = fit_baseline(
                 name,
@@ -133,7 +148,7 @@ def evaluate(
             )
             if result is not None:
                 baselines.setdefault(name, {})[f"fold_{fold}"] = result.record
-                _score(rows, run.task, parts, result.scores, weights, model=name, fold=fold, seed=None)
+                _score(rows, run.task, parts, result.scores, weights, free, model=name, fold=fold, seed=None)
     _summarise(rows)
     return Evaluation(
         pd.DataFrame(rows.metrics, columns=list(METRICS)).astype({"seed": "Int64", "fold": str}),
@@ -154,14 +169,18 @@ def _check_same_model(config: ModelConfig, models: Sequence[TrainedModel]) -> No
             )
 
 
-def _weights(run: RunConfig, parts: Mapping[str, Examples], fold: int) -> dict[str, Array | None]:
+def _weights(
+    run: RunConfig, parts: Mapping[str, Examples], fold: int, free: NDArray[np.int64] | None
+) -> dict[str, Array | None]:
+    groups = {subset: part.groups for subset, part in parts.items() if subset in _HELD_OUT}
+    if free is not None:
+        groups[LEAK_FREE] = parts["test"].groups[free]
     draws = run.evaluate.bootstrap
-    return {
-        subset: group_bootstrap(part.groups, draws, stream(run.seed, "evaluate", fold, subset))
-        if subset in _HELD_OUT and draws
-        else None
-        for subset, part in parts.items()
-    }
+    none: dict[str, Array | None] = dict.fromkeys((*parts, LEAK_FREE))
+    if not draws:
+        return none
+    drawn = {s: group_bootstrap(g, draws, stream(run.seed, "evaluate", fold, s)) for s, g in groups.items() if len(g)}
+    return {**none, **drawn}
 
 
 def _score(
@@ -170,21 +189,21 @@ def _score(
     parts: Mapping[str, Examples],
     scores: Mapping[str, Array],
     weights: Mapping[str, Array | None],
+    free: NDArray[np.int64] | None,
     *,
     model: str,
     fold: int,
     seed: int | None,
 ) -> None:
-    """Add the metrics, predictions and curves of one model."""
+    """Add the metrics, predictions and curves of one model; `free` are the leak-free test examples, if known."""
     where = {"model": model, "fold": str(fold), "seed": seed}
     for subset in (s for s in SUBSETS if s in parts):
         targets = parts[subset].targets.numpy().astype(np.float64)
-        for readout, found in _metrics(task, parts, scores, subset, weights[subset]):
-            for score in found:
-                rows.metrics.append(
-                    {**where, "readout": readout, "subset": subset, **score._asdict(), "sd": float("nan")}
-                )
-                rows.repeats.setdefault((model, readout, subset, score.metric), []).append(score)
+        found = _metrics(task, parts, scores, subset, weights[subset])
+        _add_metrics(rows, found, {**where, "subset": subset})
+        if subset == "test" and free is not None:
+            fewer = _leak_free_metrics(task, parts, scores, free, weights[LEAK_FREE], found)
+            _add_metrics(rows, fewer, {**where, "subset": LEAK_FREE})
         if subset not in _HELD_OUT:
             continue
         if task.kind == "multiclass":
@@ -205,6 +224,49 @@ def _score(
             if subset == "test":
                 drawn = curves(task.kind, targets[:, t], predictions[:, t])
                 rows.curves.append(_assigned(drawn, {**place, "readout": name}))
+
+
+def _add_metrics(rows: _Rows, found: Sequence[tuple[str, list[Score]]], where: Mapping[str, Any]) -> None:
+    for readout, scores in found:
+        for score in scores:
+            rows.metrics.append({**where, "readout": readout, **score._asdict(), "sd": float("nan")})
+            rows.repeats.setdefault((where["model"], readout, where["subset"], score.metric), []).append(score)
+
+
+def _leak_free_metrics(
+    task: TaskConfig,
+    parts: Mapping[str, Examples],
+    scores: Mapping[str, Array],
+    free: NDArray[np.int64],
+    weights: Array | None,
+    whole: Sequence[tuple[str, list[Score]]],
+) -> list[tuple[str, list[Score]]]:
+    """Scores on the leak-free test examples; without a value where too few or of one class. `whole`: on all."""
+    part = parts["test"].take(free)
+    targets = part.targets.numpy().astype(np.float64)
+    reasons = [_too_few(task.kind, target) for target in targets.T]
+    found = list(whole)
+    if not all(reasons):
+        found = _metrics(
+            task, {**parts, LEAK_FREE: part}, {**scores, LEAK_FREE: scores["test"][free]}, LEAK_FREE, weights
+        )
+    nan, nothing = float("nan"), np.zeros(0)
+    return [
+        (name, [Score(s.metric, nan, nan, nan, int((~np.isnan(target)).sum()), reason, nothing) for s in each])
+        if reason
+        else (name, each)
+        for (name, each), reason, target in zip(found, reasons, targets.T, strict=True)
+    ]
+
+
+def _too_few(kind: str, target: Array) -> str:
+    """Why leak-free examples cannot be scored; empty if they can."""
+    known = target[~np.isnan(target)]
+    if len(known) < FEWEST_LEAK_FREE:
+        return f"undefined: {len(known)} leak-free test sequences, at least {FEWEST_LEAK_FREE} are needed"
+    if kind not in ("regression", "count") and len(np.unique(known)) == 1:
+        return f"undefined: all {len(known)} leak-free test sequences are of one class"
+    return ""
 
 
 def _assigned(table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -241,8 +303,11 @@ def _summarise(rows: _Rows) -> None:
     for (model, readout, subset, metric), repeats in rows.repeats.items():
         if len(repeats) < 2:
             continue
+        defined = [score for score in repeats if np.isfinite(score.value)]
         mean, sd = summarise([score.value for score in repeats])
-        low, high = interval(_mean_draws(repeats))
+        # Folds whose leak-free examples are too few have no say; elsewhere what is undefined once has no interval.
+        low, high = interval(_mean_draws(defined if subset == LEAK_FREE else repeats))
+        missing = f", {len(repeats) - len(defined)} of them undefined" if len(defined) < len(repeats) else ""
         rows.metrics.append(
             {
                 "model": model,
@@ -256,7 +321,7 @@ def _summarise(rows: _Rows) -> None:
                 "ci_high": high,
                 "sd": sd,
                 "n": sum(score.n for score in repeats),
-                "note": f"mean of {len(repeats)} folds and seeds",
+                "note": f"mean of {len(repeats)} folds and seeds{missing}",
             }
         )
 
@@ -264,7 +329,7 @@ def _summarise(rows: _Rows) -> None:
 def _mean_draws(repeats: Sequence[Score]) -> Array:
     """Bootstrap draws of the mean: seeds of a fold share draws, folds have their own."""
     draws = [score.draws for score in repeats]
-    if any(len(d) == 0 for d in draws):
+    if not draws or any(len(d) == 0 for d in draws):
         return np.zeros(0)
     return np.mean(draws, axis=0)
 

@@ -1,7 +1,9 @@
-"""Lightning module: the loss of each kind of task, AdamW, warm-up and cosine, one validation loss and metric."""
+"""Lightning modules: the loss of each kind of task, AdamW, warm-up and cosine, one validation loss and metric."""
 
 import math
 import re
+from collections.abc import Collection
+from typing import Required, TypedDict, Unpack
 
 import lightning.pytorch as pl
 import torch
@@ -76,15 +78,27 @@ def warmup_cosine(step: int, *, n_steps: int, n_warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((step - n_warmup) / max(n_steps - n_warmup, 1), 1.0)))
 
 
-class TrainingModule(pl.LightningModule):
-    """A network with its loss, optimiser and schedule.
+class StepOptions(TypedDict, total=False):
+    """Options of every `StepModule`."""
+
+    config: Required[TrainConfig]
+    steps_per_epoch: Required[int]
+    seed: Required[int]
+    n_parts: int
+    identity: dict[str, object] | None
+    frozen: Collection[str]
+    freeze_epochs: int
+
+
+class StepModule(pl.LightningModule):
+    """What every training of ours shares: optimiser and schedule, random streams, losses that add up.
+
+    A subclass says what the loss is (`_loss`) and sums an epoch up in `epoch_values`,
+    of which "validation_loss" decides which epoch is the best.
 
     Parameters
     ----------
     network : nn.Module
-        Tokens (B, L) to pre-link readouts (B, T).
-    kind : str
-        Task kind, see `loss_sum`.
     config : TrainConfig
     steps_per_epoch : int
         Optimisation steps.
@@ -92,36 +106,34 @@ class TrainingModule(pl.LightningModule):
         Parts that each batch comes in, whose gradients are added up before a step.
     seed : int
         Seed of the random streams of training (dropout).
-    target_sd : Tensor, shape (T,), optional
-        Regression: unit of the error.
     identity : dict, optional
         Stored in every checkpoint; says which training the checkpoint belongs to.
+    frozen : collection of str
+        Parameters of the network that the first `freeze_epochs` epochs leave alone.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        kind: str,
         config: TrainConfig,
         steps_per_epoch: int,
         seed: int,
         n_parts: int = 1,
-        target_sd: Tensor | None = None,
         identity: dict[str, object] | None = None,
+        frozen: Collection[str] = (),
+        freeze_epochs: int = 0,
     ) -> None:
         super().__init__()
-        self.target_sd: Tensor | None
         self.network = network
-        self.kind = kind
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.n_parts = n_parts
         self.seed = seed
         self.identity = identity or {}
-        self.register_buffer("target_sd", target_sd, persistent=False)
+        self.freeze_epochs = freeze_epochs
+        self._frozen = [p for name, p in network.named_parameters() if name in frozen and p.requires_grad]
         self._train: list[tuple[Tensor, Tensor]] = []
-        self._validation: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         #: Numbers of the epoch that just ended; the run keeper reads them.
         self.epoch_values: dict[str, float] = {}
 
@@ -130,8 +142,18 @@ class TrainingModule(pl.LightningModule):
         torch.manual_seed(stream_seed(self.seed, "epoch", self.current_epoch))
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's random streams."""
+        """Start the epoch's random streams, and freeze or free what is frozen at first."""
         self.start_epoch()
+        self._free(self.current_epoch >= self.freeze_epochs)
+
+    def on_fit_end(self) -> None:
+        """Leave all parameters trainable that were."""
+        self._free(True)
+
+    def _free(self, free: bool) -> None:
+        # The optimiser holds all of them from the start, and skips those without a gradient.
+        for parameter in self._frozen:
+            parameter.requires_grad_(free)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Mean loss of a batch, or what a part of a batch adds to it, times the number of parts."""
@@ -152,32 +174,6 @@ class TrainingModule(pl.LightningModule):
         """Forget the epoch's losses."""
         self._train.clear()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Collect loss and predictions of a batch."""
-        tokens, targets = batch
-        readouts = self.network(tokens)
-        total, n = loss_sum(self.kind, readouts, targets, self.target_sd)
-        self._validation.append((total, n, readouts.float(), targets))
-
-    def on_validation_epoch_end(self) -> None:
-        """Sum the epoch up: training loss, validation loss, validation metric."""
-        totals, counts, readouts, targets = zip(*self._validation, strict=True)
-        self._validation.clear()
-        validation_loss = float(torch.stack(totals).sum() / torch.stack(counts).sum().clamp(min=1))
-        train_loss = self._mean_train_loss()
-        if not math.isfinite(validation_loss):
-            raise _diverged(f"validation loss is {validation_loss}", self.current_epoch, self.global_step)
-        all_targets, all_readouts = (torch.cat(x).double().cpu().numpy() for x in (targets, readouts))
-        metric = validation_metric(self.kind, all_targets, all_readouts)
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self.epoch_values = {
-            "learning_rate": float(rate),
-            "train_loss": train_loss,
-            "validation_loss": validation_loss,
-            "validation_metric": metric,
-        }
-        self.log_dict(self.epoch_values)
-
     def configure_optimizers(self):  # type: ignore[no-untyped-def]  # noqa: ANN201 - Lightning's type is a union of nine
         """AdamW with warm-up and cosine by step."""
         groups = decay_groups(self.network, self.config.weight_decay)
@@ -194,8 +190,11 @@ class TrainingModule(pl.LightningModule):
         checkpoint["identity"] = dict(self.identity)
 
     def _loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        tokens, targets = batch[:2]
-        return loss_sum(self.kind, self.network(tokens), targets, self.target_sd)
+        """Summed loss of a batch, and the number of its terms."""
+        raise NotImplementedError
+
+    def _learning_rate(self) -> float:
+        return float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
     def _mean_train_loss(self) -> float:
         if not self._train:
@@ -206,6 +205,65 @@ class TrainingModule(pl.LightningModule):
             step = self.current_epoch * self.steps_per_epoch + int(bad[0]) // self.n_parts
             raise _diverged(f"training loss is {float(totals[bad[0]])}", self.current_epoch, step)
         return float(totals.sum() / counts.sum().clamp(min=1))
+
+    def _checked(self, validation_loss: float) -> float:
+        """The validation loss. Raises `BioattnError` if it is not finite."""
+        if not math.isfinite(validation_loss):
+            raise _diverged(f"validation loss is {validation_loss}", self.current_epoch, self.global_step)
+        return validation_loss
+
+
+class TrainingModule(StepModule):
+    """A network with the loss of a task.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Tokens (B, L) to pre-link readouts (B, T).
+    kind : str
+        Task kind, see `loss_sum`.
+    target_sd : Tensor, shape (T,), optional
+        Regression: unit of the error.
+    further
+        See `StepModule`.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, kind: str, target_sd: Tensor | None = None, **further: Unpack[StepOptions]
+    ) -> None:
+        super().__init__(network, **further)
+        self.target_sd: Tensor | None
+        self.kind = kind
+        self.register_buffer("target_sd", target_sd, persistent=False)
+        self._validation: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Collect loss and predictions of a batch."""
+        tokens, targets = batch
+        readouts = self.network(tokens)
+        total, n = loss_sum(self.kind, readouts, targets, self.target_sd)
+        self._validation.append((total, n, readouts.float(), targets))
+
+    def on_validation_epoch_end(self) -> None:
+        """Sum the epoch up: training loss, validation loss, validation metric."""
+        totals, counts, readouts, targets = zip(*self._validation, strict=True)
+        self._validation.clear()
+        validation_loss = float(torch.stack(totals).sum() / torch.stack(counts).sum().clamp(min=1))
+        train_loss = self._mean_train_loss()
+        self._checked(validation_loss)
+        all_targets, all_readouts = (torch.cat(x).double().cpu().numpy() for x in (targets, readouts))
+        metric = validation_metric(self.kind, all_targets, all_readouts)
+        self.epoch_values = {
+            "learning_rate": self._learning_rate(),
+            "train_loss": train_loss,
+            "validation_loss": validation_loss,
+            "validation_metric": metric,
+        }
+        self.log_dict(self.epoch_values)
+
+    def _loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        tokens, targets = batch[:2]
+        return loss_sum(self.kind, self.network(tokens), targets, self.target_sd)
 
 
 def _diverged(what: str, epoch: int, step: int) -> BioattnError:

@@ -24,6 +24,7 @@ from bioattn.data import alphabet
 from bioattn.data.motif import Motif
 from bioattn.errors import ConfigError
 from bioattn.models import SequenceModel, build_model
+from bioattn.tokens import BpeTokenizer, KmerTokenizer
 from bioattn.train.data import EVALUATION_BATCH
 from bioattn.train.memory import (
     CUDA_BYTES,
@@ -116,8 +117,12 @@ def plan(
     motifs: Sequence[Motif] = (),
     padded: bool = True,
     n_validation: int = EVALUATION_BATCH,
+    tokenizer: BpeTokenizer | None = None,
 ) -> Plan:
     """Predicted peak memory and arithmetic of training the model of a run.
+
+    With a learned tokenizer every sequence is taken to have the tokens of the densest
+    training sequences of its length, and 5 % more; others need less than predicted.
 
     Parameters
     ----------
@@ -138,6 +143,8 @@ def plan(
         Whether sequences differ in length.
     n_validation : int
         Validation examples, which are predicted after each epoch.
+    tokenizer : BpeTokenizer, optional
+        For a tokenizer of kind "bpe", that of the model.
 
     Returns
     -------
@@ -157,7 +164,9 @@ def plan(
         motif_widths=tuple(motif.width for motif in motifs) if config.model.stem.kind == "pwm" else (),
         autocast=precision == "bf16-mixed",
         foreach=kind == "cuda",
-        padded=padded,
+        # Learned words differ in length, so their number does even where that of bases does not.
+        padded=padded or tokenizer is not None,
+        tokenizer=tokenizer,
     )
     room = _Room(
         memory_limit(kind, config.train.memory_gb), on_cuda=kind == "cuda", n_examples=n_examples + n_validation
@@ -301,9 +310,23 @@ class _DryRun:
     autocast: bool
     foreach: bool
     padded: bool
+    tokenizer: BpeTokenizer | None
+
+    @property
+    def bases_per_token(self) -> float:
+        """Bases from one token to the next."""
+        config = self.model.tokenizer
+        if config.kind == "kmer":
+            return config.stride
+        return self.model.stem.pool if self.tokenizer is None else self.tokenizer.fewest_bases_per_token
 
     def n_tokens(self, length: int) -> int:
-        return -(-length // self.model.stem.pool) + (self.model.pooling == "cls")
+        config = self.model.tokenizer
+        if config.kind == "kmer":
+            n = KmerTokenizer(config.k, config.stride).most_tokens(length)
+        else:
+            n = -(-length // self.model.stem.pool) if self.tokenizer is None else self.tokenizer.most_tokens(length)
+        return n + (self.model.pooling == "cls")
 
 
 @lru_cache(maxsize=256)
@@ -332,7 +355,7 @@ def _measure(dry: _DryRun, length: int, sizes: Sequence[int]) -> _Steps:
 
 def _measure_recurrent(dry: _DryRun, length: int) -> _Steps:
     """As `_measure` for a recurrent network, from real steps of few tokens: all that it holds is linear in them."""
-    near, far = (tokens * dry.model.stem.pool for tokens in _RECURRENT_TOKENS)
+    near, far = (round(tokens * dry.bases_per_token) for tokens in _RECURRENT_TOKENS)
     if length <= far:
         return _recurrent_steps(dry, length)
     at_near, at_far = _recurrent_steps(dry, near), _recurrent_steps(dry, far)
@@ -370,7 +393,7 @@ def _model(dry: _DryRun) -> SequenceModel:
         # Its compiled kernel does not run on shapes. The fused one with the mask written out holds at least as much.
         config = config.model_copy(update={"backend": "sdpa", "positions": "none"})
     blanks = [Motif("", "", np.full((alphabet.N_LETTERS, width), 0.25)) for width in dry.motif_widths]
-    return build_model(config, n_readouts=dry.n_readouts, motifs=blanks)
+    return build_model(config, n_readouts=dry.n_readouts, motifs=blanks, tokenizer=dry.tokenizer)
 
 
 def _step(dry: _DryRun, model: SequenceModel, held: Sequence[Tensor], n: int, length: int) -> _Measured:
@@ -401,8 +424,12 @@ def _held(model: SequenceModel, optimizer: torch.optim.Optimizer) -> Iterator[Te
 
 def _batch(dry: _DryRun, n: int, length: int) -> tuple[Tensor, Tensor]:
     tokens = torch.zeros(n, length, dtype=torch.long)
+    if dry.tokenizer is not None:
+        # Unknown bases, each of which is a token: exactly as many as are reckoned with.
+        length = dry.tokenizer.most_tokens(length)
+        tokens = torch.full((n, length), alphabet.UNKNOWN)
     if dry.padded and length > 1:
-        tokens[:, length // 2 :] = alphabet.PAD
+        tokens[1:, length // 2 :] = alphabet.PAD  # the first stays whole: the longest of a batch says how wide it is
     return tokens, torch.zeros(n, 1 if dry.task == "multiclass" else dry.n_readouts)
 
 
@@ -499,15 +526,15 @@ def _changed(dry: _DryRun, updates: Sequence[dict[str, Any]]) -> _DryRun | None:
 
 def _longest(dry: _DryRun, length: int, room: _Room) -> int | None:
     """Longest sequence of which one example fits, to a tenth, or None."""
-    pool = dry.model.stem.pool
-    fits, too_long = 0, -(-length // pool)
+    step = max(round(dry.bases_per_token), 1)
+    fits, too_long = 0, -(-length // step)
     while too_long - fits > max(too_long // 10, 1):
         middle = (fits + too_long) // 2
-        if _one_example(dry, middle * pool) <= room.left(dry, middle * pool):
+        if _one_example(dry, middle * step) <= room.left(dry, middle * step):
             fits = middle
         else:
             too_long = middle
-    return fits * pool or None
+    return fits * step or None
 
 
 def _size(n_bytes: int) -> str:

@@ -28,8 +28,8 @@ def run_record(
     run: RunConfig,
     *,
     step: str,
-    fold: int,
-    seed: int,
+    fold: int | None,
+    seed: int | None,
     device: Device,
     examples: Mapping[str, int],
     n_parameters: int,
@@ -40,7 +40,9 @@ def run_record(
     Parameters
     ----------
     step : str
-        Workflow step whose settings count ("train", or "evaluate" for a baseline).
+        Workflow step whose settings count ("train", "pretrain", or "evaluate" for a baseline).
+    fold, seed : int or None
+        None for what all folds and replicates share.
     examples : mapping
         Number of examples of each subset, as trained on.
     more

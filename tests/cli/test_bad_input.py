@@ -2,8 +2,11 @@
 
 import errno
 import gzip
+import io
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,10 @@ def good(name: str, seed: int, n: int = 12) -> bytes:
 class Project:
     """A folder with two good FASTA files, samples.tsv and settings, to be spoilt one by one."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capsys = folder, capsys
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fill(self) -> None:
         self.write("pos.fa", good("p", 1))
         self.write("neg.fa", good("n", 2))
         self.write("samples.tsv", b"sample\tpath\tlabel\npos\tpos.fa\t1\nneg\tneg.fa\t0\n")
@@ -42,10 +47,10 @@ class Project:
         arguments = [verb, "--settings", str(self.folder / "settings.json")]
         for name, value in options.items():
             arguments += [f"--{name}", value]
-        with pytest.raises(SystemExit) as ended:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.raises(SystemExit) as ended, redirect_stdout(out), redirect_stderr(err):
             main(arguments)
-        shown = self.capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
+        return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
     def ingest(self, out: str = "data") -> tuple[int, str, str]:
         return self.call("ingest", samples=str(self.folder / "samples.tsv"), out=str(self.folder / out))
@@ -59,13 +64,21 @@ class Project:
         return {str(p): p.read_bytes() for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.fixture
-def project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Project:
-    """A project whose good input has been ingested and split."""
-    project = Project(tmp_path, capsys)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a project whose good input has been ingested and split, once for all tests."""
+    project = Project(tmp_path_factory.mktemp("finished"))
+    project.fill()
     assert project.ingest()[0] == 0
     assert project.split()[0] == 0
-    return project
+    return project.folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, finished: Path) -> Project:
+    """The finished project in a folder of its own."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Project(tmp_path)
 
 
 def spoil_fasta(data: bytes) -> Callable[[Project], None]:
@@ -84,6 +97,27 @@ def spoil_labels(rows: str) -> Callable[[Project], None]:
     return spoil
 
 
+BED_SAMPLES = "sample\tpath\tgenome\tlabel\npos\ta.bed\tg.fa\t1\nneg\tneg.fa\t\t0\n"
+
+
+def spoil_regions(rows: str, samples: str = BED_SAMPLES) -> Callable[[Project], None]:
+    """A BED file in place of the positives."""
+
+    def spoil(project: Project) -> None:
+        project.write("g.fa", b">c\n" + b"ACGTTGCATA" * 60 + b"\n")
+        project.write("a.bed", rows.encode())
+        project.write("samples.tsv", samples.encode())
+
+    return spoil
+
+
+def spoil_link(project: Project) -> None:
+    (project.folder / "pos.fa").unlink()
+    (project.folder / "pos.fa").symlink_to(project.folder / "pos.fa")
+
+
+REGIONS = "".join(f"c\t{40 * i}\t{40 * i + 30}\n" for i in range(12))
+BOMB = gzip.compress(b">a\n" + b"A" * (3 * 2**25), mtime=0)
 LABELS = "".join(f"p{i}\t{i % 2}\n" for i in range(12))
 INGEST_MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "missing FASTA": (
@@ -162,6 +196,41 @@ INGEST_MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         ),
         ["settings.json", "data.negatives need task.kind 'binary', got 'regression'"],
     ),
+    "gzip bomb": (spoil_fasta(BOMB), ["pos.fa: found gzip data that expand more than 200-fold", "beyond 64 MiB"]),
+    "zip archive": (spoil_fasta(b"PK\x03\x04...."), ["pos.fa: found a zip archive", "unpack the file first"]),
+    "link to itself": (spoil_link, ["samples.tsv line 2, column 'path'", "link to", "leads back to itself"]),
+    "folder as a file": (
+        spoil_samples("sample\tpath\tlabel\npos\tdata\t1\n"),
+        ["samples.tsv line 2, column 'path'", "'data' is a folder, not a file"],
+    ),
+    "sample named after a folder": (
+        spoil_samples("sample\tpath\tlabel\n..\tpos.fa\t1\n"),
+        ["samples.tsv line 2, column 'sample': found '..'", "allowed is a name of letters"],
+    ),
+    "ambiguity code": (
+        lambda project: (
+            project.write("pos.fa", good("p", 1) + b">amb\nACGTRCGTACGTACGT\n"),
+            project.settings(data={"ambiguous": "reject"}),
+        ),
+        ["pos.fa line 25: record 'amb'", "found the ambiguity code 'R' at position 5", "data.ambiguous: mask"],
+    ),
+    "wrong length": (
+        lambda project: project.settings(data={"length": {"bp": 30, "longer": "reject"}}),
+        ["pos.fa line 1: record 'p0'", "found length 31, allowed is at most 30 (data.length.longer: crop"],
+    ),
+    "regions without a genome": (
+        spoil_regions(REGIONS, "sample\tpath\tlabel\npos\ta.bed\t1\n"),
+        ["samples.tsv line 2, column 'genome': found nothing for the regions of a.bed", "FASTA file of the genome"],
+    ),
+    "region of another assembly": (
+        spoil_regions(REGIONS + "chrc\t1\t30\n"),
+        ["a.bed line 13: record 'chrc:1-30(.)'", "the file calls it 'c'", "data.regions.contig_names: chr_prefix"],
+    ),
+    "region beyond its contig": (
+        spoil_regions(REGIONS + "c\t580\t610\n"),
+        ["a.bed line 13", "found 580-610 on contig c, which is 600 bp long"],
+    ),
+    "region that ends before it starts": (spoil_regions("c\t30\t20\n"), ["a.bed line 1", "start 30 after end 20"]),
     "pattern that matches nothing": (
         lambda project: project.settings(data={"header_pattern": r"chr(?P<start>\d+)"}),
         ["pos.fa line 1", "data.header_pattern", "matches no header", "'p0'"],

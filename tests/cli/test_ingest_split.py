@@ -42,7 +42,7 @@ def test_files_carry_their_record(folder: Path) -> None:
     both(folder, f"{folder}/settings.json")
     run = parse_run(sections)
     for step, names in {
-        "ingest": ["data/sequences.parquet", "data/rejected.tsv"],
+        "ingest": ["data/sequences.parquet", "data/rejected.tsv", "data/balance.tsv", "data/composition.tsv"],
         "split": ["split/split.parquet", "split/leakage.tsv"],
     }.items():
         for name in names:
@@ -51,6 +51,10 @@ def test_files_carry_their_record(folder: Path) -> None:
     summary = json.loads((folder / "data" / "summary.json").read_text())
     assert summary["n_sequences"] == 100 and summary["record"]["digest"] == digest(step_settings(run, "ingest"))
     assert sorted(p.name for p in (folder / "data").iterdir()) == [
+        "balance.json",
+        "balance.tsv",
+        "composition.json",
+        "composition.tsv",
         "rejected.json",
         "rejected.tsv",
         "sequences.parquet",

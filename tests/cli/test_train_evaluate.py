@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from toy_training import small_run, toy_tables
+from toy_training import pretrain_run, small_run, toy_genome, toy_tables
 
 from bioattn.cli.app import main
 from bioattn.config import step_settings
@@ -54,6 +54,39 @@ def test_train_then_evaluate(folder):
     assert len(read_parquet(folder / "evaluation" / "predictions.parquet"))
     assert len(read_parquet(folder / "evaluation" / "curves.parquet"))
     assert not (folder / "evaluation.work").exists()
+
+
+def test_pretrain_then_train(folder, capsys):
+    """Pretraining writes a folder that train starts from; the line it prints tells windows and bits."""
+    toy_genome(folder / "g.fa")
+    run = pretrain_run(folder / "g.fa", epochs=1)
+    for step in ("pretrain", "train"):
+        (folder / f"{step}.json").write_text(json.dumps(step_settings(run, step)))
+    out = folder / "pretrain"
+    assert call(folder, "pretrain", "--out", str(out)) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "weights.safetensors", "model.json", "history.tsv", "history.json", "run_record.json",
+    }  # fmt: skip
+    record = json.loads((out / "run_record.json").read_text())
+    said = capsys.readouterr().out
+    assert f"{record['windows']['train']} windows" in said and f"{record['validation_bits_per_base']:.4f} bits" in said
+    assert len(read_tsv(out / "history.tsv")) == 1
+    assert not list(folder.glob("pretrain.work/*.ckpt"))
+    assert call(folder, "train", "--pretrained", str(out), "--out", f"{folder}/seed1") == 0
+    trained = json.loads((folder / "seed1" / "run_record.json").read_text())
+    assert trained["pretrained"]["validation_bits_per_base"] == record["validation_bits_per_base"]
+    capsys.readouterr()
+    assert call(folder, "train", "--out", f"{folder}/seed2") == 2
+    assert "there are no pretrained weights" in capsys.readouterr().err
+
+
+def test_pretrain_names_a_missing_file(folder, capsys):
+    """Unlabelled sequences that are not there are named, and those of the option are read in the place of others."""
+    (folder / "pretrain.json").write_text(json.dumps(step_settings(pretrain_run(folder / "absent.fa"), "pretrain")))
+    assert call(folder, "pretrain", "--out", f"{folder}/pretrain") == 2
+    assert "absent.fa" in capsys.readouterr().err
+    toy_genome(folder / "g.fa")
+    assert call(folder, "pretrain", "--fasta", f"{folder}/g.fa", "--out", f"{folder}/pretrain") == 0
 
 
 @pytest.mark.parametrize(

@@ -23,18 +23,23 @@ import argparse, json, os, sys, time
 from pathlib import Path
 
 OUTPUTS = {
-    "simulate": ["sequences.fa", "labels.tsv", "truth_pairs.tsv", "truth_motifs.tsv", "truth.json", "samples.tsv"],
-    "ingest": ["sequences.parquet", "rejected.tsv", "summary.json"],
-    "split": ["split.parquet", "leakage.tsv"],
+    "simulate": ["sequences.fa", "labels.tsv", "truth_pairs.tsv", "truth_motifs.tsv", "truth.json", "samples.tsv",
+                 "truth_sequences.tsv", "truth_sites.parquet"],
+    "ingest": ["sequences.parquet", "rejected.tsv", "summary.json", "balance.tsv", "composition.tsv"],
+    "split": ["split.parquet", "leakage.tsv", "neighbours.parquet", "audit.tsv"],
+    "pretrain": ["weights.safetensors", "model.json", "history.tsv", "run_record.json"],
     "train": ["weights.safetensors", "model.json", "history.tsv", "run_record.json"],
     "evaluate": ["metrics.tsv", "predictions.parquet", "curves.parquet"],
+    "bakeoff": ["bakeoff.tsv", "seeds.tsv"],
     "heads": ["heads.tsv", "motifs.meme", "motifs.npz", "ism.parquet", "positions.parquet", "contact_sheet.svg",
               "logos/head_0_0.svg"],
     "interactions": ["interactions.tsv", "columns.tsv"],
 }
 OPTIONS = {
     "simulate": [], "ingest": ["samples"], "split": ["sequences"],
-    "train": ["sequences", "split", "fold", "seed"], "evaluate": ["sequences", "split"],
+    "pretrain": ["sequences", "split"],
+    "train": ["sequences", "split", "fold", "seed"], "evaluate": ["sequences", "split", "neighbours"],
+    "bakeoff": ["sequences", "split", "fold"],
     "heads": ["sequences", "split", "fold", "model"], "coattention": ["sequences", "split", "fold", "model"],
     "candidates": ["sequences", "split", "fold"],
     "knockout": ["sequences", "split", "fold", "model", "candidates"],
@@ -47,9 +52,12 @@ for name in ["settings", "out", *OPTIONS[verb]]:
 many = {"evaluate": ["model"], "candidates": ["coattention"], "interactions": ["coattention", "knockout"]}.get(verb, [])
 for name in many:
     parser.add_argument("--" + name, action="append", required=True)
+parser.add_argument("--pretrained")
+parser.add_argument("--fasta", action="append")
 options = parser.parse_args(sys.argv[2:])
 json.loads(Path(options.settings).read_text())
-for name in ["samples", "sequences", "split", "results", "model", "candidates", "coattention", "knockout"]:
+for name in ["samples", "sequences", "split", "neighbours", "results", "model", "pretrained", "candidates",
+             "coattention", "knockout"]:
     paths = getattr(options, name, None) or []
     for path in [paths] if isinstance(paths, str) else paths:
         assert Path(path).exists(), path
@@ -189,14 +197,16 @@ def copy_workflow(target: Path, *, package: Sequence[str] | None = None) -> None
     if package is None:
         shutil.copytree(ROOT / "bioattn", target / "bioattn", ignore=shutil.ignore_patterns("__pycache__"))
         return
-    (target / "bioattn").mkdir()
     for name in package:
+        (target / "bioattn" / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "bioattn" / name, target / "bioattn" / name)
 
 
 def make_stub_clone(root: Path, work: Path) -> Clone:
     """Workflow whose verbs only write their files."""
-    copy_workflow(root, package=["__init__.py", "config.py", "errors.py"])
+    copy_workflow(
+        root, package=["__init__.py", "config.py", "errors.py", "io/__init__.py", "io/lines.py", "io/samples.py"]
+    )
     (root / "bioattn" / "__main__.py").write_text(STUB)
     work.mkdir()
     return Clone(root, work)
@@ -224,13 +234,24 @@ def done(_finished: Clone, tmp_path: Path) -> Clone:
     return Clone(_finished.root, tmp_path / "work")
 
 
-@pytest.fixture
-def real_clone(tmp_path: Path) -> Clone:
+def make_real_clone(folder: Path) -> Clone:
     """Workflow with the real package."""
-    root, work = tmp_path / "clone", tmp_path / "work"
+    root, work = folder / "clone", folder / "work"
     copy_workflow(root)
     work.mkdir()
     return Clone(root, work)
+
+
+@pytest.fixture
+def real_clone(tmp_path: Path) -> Clone:
+    """Workflow with the real package."""
+    return make_real_clone(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_clone() -> Callable[[Path], Clone]:
+    """`make_real_clone`, for test modules."""
+    return make_real_clone
 
 
 @pytest.fixture(scope="session")

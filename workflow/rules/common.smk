@@ -1,6 +1,5 @@
 """Settings and names that the rules share. Nothing heavy is imported: every cluster job reads this file again."""
 
-import csv
 import json
 import os
 import shlex
@@ -19,6 +18,7 @@ if (ROOT / "bioattn").is_dir():
 
 from bioattn.config import digest, parse_config, step_settings
 from bioattn.errors import ConfigError
+from bioattn.io.samples import files_named
 
 try:
     CONFIG = parse_config(dict(config))
@@ -90,29 +90,40 @@ def samples_of(wildcards):
 
 
 def files_of(wildcards):
-    """Input function: files that samples.tsv names, as far as they exist.
+    """Input function: files that samples.tsv and data.negatives name, as far as they exist.
 
     A missing file is left to `bioattn ingest`, whose message names the line.
     """
-    table = samples_of(wildcards)
-    if RUNS[wildcards.run].data.simulate:
-        return results("input", "sequences.fa").format(run=wildcards.run)
-    try:
-        with open(table, newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-    named = [row.get(column) for row in rows for column in ("path", "labels")]
-    # As bioattn.io.samples looks them up: from the folder of samples.tsv, then from the working directory.
-    places = [(os.path.join(os.path.dirname(table), name), name) for name in dict.fromkeys(named) if name]
-    found = [next((path for path in pair if os.path.isfile(path)), None) for pair in places]
-    return [path for path in found if path]
+    run = RUNS[wildcards.run]
+    if run.data.simulate:
+        named = [results("input", "sequences.fa").format(run=wildcards.run)]
+    else:
+        named = [str(path) for path in files_named(samples_of(wildcards))]
+    for path in (run.data.negatives.genome, *run.data.negatives.exclude):
+        if path and os.path.isfile(path):
+            named.append(path)
+    return list(dict.fromkeys(named))
 
 
 def motif_file_of(wildcards):
     """Input function: the user's MEME file, if the run has one."""
     meme = RUNS[wildcards.run].motifs.meme
     return find_input(meme) if meme else []
+
+
+def unlabelled_of(wildcards):
+    """Input function: FASTA files with unlabelled sequences, of a run that is pretrained."""
+    rules = RUNS[wildcards.run].pretrain
+    return [find_input(path) for path in rules.fasta] if rules else []
+
+
+def if_pretrained(pattern):
+    """Input function: a result of pretraining, of a run that is pretrained."""
+
+    def paths(wildcards):
+        return expand(pattern, run=wildcards.run) if RUNS[wildcards.run].pretrain else []
+
+    return paths
 
 
 def for_models(pattern):

@@ -62,6 +62,8 @@ rule simulate:
         pairs=results("input", "truth_pairs.tsv"),
         motifs=results("input", "truth_motifs.tsv"),
         truth=results("input", "truth.json"),
+        causes=results("input", "truth_sequences.tsv"),
+        sites=results("input", "truth_sites.parquet"),
     log:
         results("logs", "simulate.log"),
     benchmark:
@@ -88,6 +90,12 @@ rule ingest:
         sequences=results("data", "sequences.parquet"),
         rejected=results("data", "rejected.tsv"),
         summary=results("data", "summary.json"),
+        balance=report(
+            results("data", "balance.tsv"),
+            category="Data",
+            labels={"run": "{run}", "table": "what tells the classes apart without order"},
+        ),
+        composition=results("data", "composition.tsv"),
     log:
         results("logs", "ingest.log"),
     benchmark:
@@ -106,7 +114,7 @@ rule ingest:
 
 
 rule split:
-    """Hold out groups of related sequences."""
+    """Hold out groups of related sequences, and find the nearest training sequence of each held-out one."""
     input:
         settings=settings_of("split"),
         sequences=results("data", "sequences.parquet"),
@@ -116,6 +124,12 @@ rule split:
             results("split", "leakage.tsv"),
             category="Data",
             labels={"run": "{run}", "table": "leakage between subsets"},
+        ),
+        neighbours=results("split", "neighbours.parquet"),
+        audit=report(
+            results("split", "audit.tsv"),
+            category="Data",
+            labels={"run": "{run}", "table": "nearest training sequences"},
         ),
     log:
         results("logs", "split.log"),

@@ -1,4 +1,43 @@
-"""Training and evaluation."""
+"""Pretraining, training and evaluation."""
+
+
+rule pretrain:
+    """Learn from unlabelled sequences, once for all folds and replicates of a run.
+
+    Checkpoints lie in pretrain.work, as those of `train` do beside its folder.
+    """
+    input:
+        settings=settings_of("pretrain"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        fasta=unlabelled_of,
+        meme=motif_file_of,
+    output:
+        weights=results("pretrain", "weights.safetensors"),
+        model=results("pretrain", "model.json"),
+        history=report(
+            results("pretrain", "history.tsv"),
+            category="Training",
+            labels={"run": "{run}", "table": "pretraining"},
+        ),
+        record=results("pretrain", "run_record.json"),
+    log:
+        results("logs", "pretrain.log"),
+    benchmark:
+        results("benchmarks", "pretrain.tsv")
+    conda:
+        TORCH_ENV
+    threads: training_threads
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=720,
+    params:
+        out=subpath(output.weights, parent=True),
+        fasta=repeated("--fasta", "fasta"),
+    shell:
+        "python -m bioattn pretrain --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} {params.fasta:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule train:
@@ -14,6 +53,7 @@ rule train:
         settings=settings_of("train"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        pretrained=if_pretrained(results("pretrain", "weights.safetensors")),
         meme=motif_file_of,
     output:
         weights=results("models", "fold{fold}", "seed{seed}", "weights.safetensors"),
@@ -38,9 +78,10 @@ rule train:
         runtime=720,
     params:
         out=subpath(output.weights, parent=True),
+        pretrained=repeated("--pretrained", "pretrained", folder=True),
     shell:
         "python -m bioattn train --settings {input.settings:q} --sequences {input.sequences:q} --split {input.split:q}"
-        " --fold {wildcards.fold} --seed {wildcards.seed} --out {params.out:q} > {log:q} 2>&1"
+        " {params.pretrained:q} --fold {wildcards.fold} --seed {wildcards.seed} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -49,6 +90,7 @@ rule evaluate:
         settings=settings_of("evaluate"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        neighbours=results("split", "neighbours.parquet"),
         models=for_models(results("models", "fold{fold}", "seed{seed}", "weights.safetensors")),
         meme=motif_file_of,
     output:
@@ -76,4 +118,4 @@ rule evaluate:
         models=repeated("--model", "models", folder=True),
     shell:
         "python -m bioattn evaluate --settings {input.settings:q} --sequences {input.sequences:q} --split {input.split:q}"
-        " {params.models:q} --out {params.out:q} > {log:q} 2>&1"
+        " --neighbours {input.neighbours:q} {params.models:q} --out {params.out:q} > {log:q} 2>&1"

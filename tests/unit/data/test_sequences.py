@@ -1,12 +1,14 @@
 """Record checks, target checks and the table they make."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bioattn.config import RunConfig, parse_run
-from bioattn.data.sequences import Ingested, LabelRow, Record, build_table, clean_sequence, finish, parse_target
+from bioattn.data.alphabet import reverse_complement
+from bioattn.data.sequences import BadRecord, Ingested, LabelRow, LeftOut, Record, build_table, finish, parse_target
 from bioattn.errors import ConfigError, DataError
 
 BASES = np.array(list("ACGT"))
@@ -34,12 +36,12 @@ def changed(record: Record, **changes: Any) -> Record:
 
 def build(rows: list[Record], labels: dict[str, dict[str, LabelRow]] | None = None, **sections: Any) -> Ingested:
     settings = run(**sections)
-    return build_table(rows, labels or {}, rules=settings.data, task=settings.task)
+    return build_table(rows, labels or {}, rules=settings.data, task=settings.task, seed=settings.seed)
 
 
 def test_columns_and_types_are_the_contract() -> None:
-    """The table has the agreed columns in order, float targets, upper-case sequences and no split given."""
-    table = build([changed(r, sequence=r.sequence.lower()) for r in records()]).table
+    """The table has the agreed columns in order, float targets and no split given."""
+    table = build(records()).table
     assert list(table.columns) == ["name", "sequence", "sample", "length", "split_given", "group", "label"]
     assert table["name"].tolist() == [f"r{i}" for i in range(13)]
     assert table["sequence"].tolist() == [dna(i) for i in range(13)]
@@ -53,32 +55,6 @@ def test_a_record_may_be_called_na() -> None:
     rows = records()
     rows[0] = changed(rows[0], header="NA")
     assert build(rows).table["name"][0] == "NA"
-
-
-def test_ambiguity_codes_become_n() -> None:
-    """IUPAC ambiguity codes are kept as N, at their place."""
-    assert clean_sequence("acgtRYSWKMBDHVNacgtacgta") == "ACGTNNNNNNNNNNNACGTACGTA"
-
-
-@pytest.mark.parametrize(
-    ("sequence", "expected"),
-    [
-        ("ACGUACGU", r"'U' at position 4: it looks like RNA.*write T"),
-        ("MKLVINLPQE", r"'L' at position 3: it looks like a protein sequence; allowed are A, C, G, T"),
-        ("MKKVDSRWHYSKM", "is it a protein sequence"),
-        ("ACG-TACGT", r"'-' at position 4: it looks like an aligned"),
-        ("ACGT7ACGT", r"'7' at position 5; allowed are A, C, G, T, N"),
-        ("ACGTÄCGT", r"'Ä' at position 5"),
-        ("NNNNNNNN", "only unknown bases"),
-        ("", "no sequence after the header"),
-        ("A", r"length 1, allowed is at least 4 \(data.min_length\)"),
-        ("ACGTACGTACGTACGT", r"length 16, allowed is at most 13 \(data.max_length\)"),
-    ],
-)
-def test_bad_sequences_say_what_is_wrong(sequence: str, expected: str) -> None:
-    """Each kind of unusable sequence gets its own message with what is allowed."""
-    with pytest.raises(DataError, match=expected):
-        clean_sequence(sequence, min_length=4, max_length=13)
 
 
 def test_bad_record_stops_and_names_file_line_and_record() -> None:
@@ -244,6 +220,14 @@ def test_unusable_header_patterns(pattern: str, expected: str) -> None:
         build(records(), data={"header_pattern": pattern})
 
 
+def test_pattern_problems_without_skipping() -> None:
+    """Where bad records stop the run, a pattern that matches nothing is still told from a header that it misses."""
+    with pytest.raises(DataError, match="matches no header, the first is 'r0 note'"):
+        build(records(), data={"header_pattern": r"z(?P<number>\d+)"})
+    with pytest.raises(DataError, match="line 1: record 'r0': data.header_pattern does not match its header"):
+        build(records(), data={"header_pattern": r"r(?P<number>[4-9])"})
+
+
 def test_target_from_two_sources() -> None:
     """A target that comes from the header and from samples.tsv is refused rather than chosen silently."""
     with pytest.raises(DataError, match=r"'label' in its file or samples\.tsv and in data\.header_pattern"):
@@ -252,10 +236,17 @@ def test_target_from_two_sources() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
-    [("split", "training", "train, validation, test"), ("strand", "up", "forward"), ("start", "-5", "whole number")],
+    [
+        ("split", "training", "train, validation, test"),
+        ("strand", "up", "forward"),
+        ("start", "-5", "whole number of at least 0"),
+        ("start", "1e3", "whole number of at least 0"),
+        ("end", "0", "whole number above the start"),
+        ("end", "last", "whole number of at least 0"),
+    ],
 )
 def test_illegal_cells(field: str, value: str, expected: str) -> None:
-    """Split, strand and start take their allowed values only."""
+    """Split, strand, start and end take their allowed values only."""
     rows = records()
     rows[1] = changed(rows[1], fields={"label": "1", field: value})
     with pytest.raises(DataError, match=f"line 3: record 'r1': found {field} '{value}'.*{expected}"):
@@ -303,3 +294,136 @@ def test_summary_counts() -> None:
     assert summary["n_duplicate_sequences"] == 1
     assert summary["n_sequences_with_conflicting_targets"] == 1
     assert summary["targets"]["label"]["classes"] == {"0": 6, "1": 6}
+
+
+GENOME = dna(99, 400)
+
+
+def placed(start: int, end: int, strand: str, number: int) -> Record:
+    """Record of an interval of GENOME that says where it lies."""
+    letters = GENOME[start:end]
+    fields = {"chromosome": "c", "start": str(start), "end": str(end), "strand": strand, "label": str(number % 2)}
+    return Record(
+        "s", "x.bed", number, number, letters if strand != "-" else reverse_complement(letters), name=f"p{number}",
+        fields=fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("anchor", ["start", "center", "end"])
+@pytest.mark.parametrize("bp", [20, 33])
+def test_coordinates_move_with_the_letters(anchor: str, bp: int) -> None:
+    """After cutting and padding, the letters lie where the coordinates say, on both strands."""
+    spans = [(3 * i, 3 * i + 24 + i % 7, "+-."[i % 3]) for i in range(30)]
+    rows = [placed(*span, number=i + 1) for i, span in enumerate(spans)]
+    table = build(rows, data={"length": {"bp": bp, "shorter": "pad", "anchor": anchor}}).table
+    assert len(table) == 30 and str(table["start"].dtype) == str(table["end"].dtype) == "Int64"
+    for row in table.itertuples():
+        assert row.end - row.start == row.length == bp
+        letters = "".join(GENOME[i] if 0 <= i < len(GENOME) else "N" for i in range(row.start, row.end))
+        letters = letters if row.strand != "-" else reverse_complement(letters)
+        known = [i for i, letter in enumerate(row.sequence) if letter != "N"]
+        assert known and all(row.sequence[i] == letters[i] for i in known)
+
+
+def test_start_before_the_contig_needs_an_end_on_it() -> None:
+    """A negative start is right for a region that was filled up with N, and wrong otherwise."""
+    rows = records()
+    rows[1] = changed(rows[1], fields={"label": "1", "start": "-4", "end": "25"})
+    assert build(rows).table["start"][1] == -4
+    rows[1] = changed(rows[1], fields={"label": "1", "start": "-40", "end": "-11"})
+    with pytest.raises(DataError, match="record 'r1': found start '-40'"):
+        build(rows)
+
+
+def test_soft_masked_column_only_where_letters_were_lower_case() -> None:
+    """The column says which letters were lower case, is empty text for other rows, and absent without any."""
+    rows = records()
+    assert "soft_masked" not in build(rows).table
+    rows[3] = changed(rows[3], sequence=rows[3].sequence[:5] + rows[3].sequence[5:9].lower() + rows[3].sequence[9:])
+    table = build(rows).table
+    assert table["soft_masked"].tolist() == ["5-9" if i == 3 else "" for i in range(13)]
+    assert table["sequence"].tolist() == [dna(i) for i in range(13)]
+
+
+def test_lower_case_throughout_marks_nothing() -> None:
+    """A sample without any upper case is not soft-masked, unless its letters come from a genome."""
+    lower = [changed(r, sequence=r.sequence.lower(), sample="low") for r in records()]
+    assert "soft_masked" not in build(lower).table
+    assert build(lower, data={"length": {"bp": 40, "shorter": "pad"}}).table["length"].eq(40).all()
+    upper = [changed(r, sample="up", header=f"u{r.header}") for r in records()]
+    assert "soft_masked" not in build(lower + upper).table
+    upper[5] = changed(upper[5], sequence="acgta" + upper[5].sequence[5:])
+    both = build(lower + upper).table
+    assert both["soft_masked"].tolist() == [""] * 18 + ["0-5"] + [""] * 7
+    place = {"chromosome": "c", "start": "3", "end": "32"}
+    placed = [changed(r, fields={**r.fields, **place}) for r in lower]
+    assert build(placed).table["soft_masked"].eq("0-29").all()
+
+
+def test_sampled_letters_depend_on_seed_and_name_alone() -> None:
+    """Other records, their order and the file do not change what is drawn for a record; seed and name do."""
+    rows = [changed(r, sequence=r.sequence + "RYSWKMBDHV") for r in records(20)]
+
+    def drawn(rows: list[Record], seed: int = 1) -> dict[str, str]:
+        table = build(rows, data={"ambiguous": "sample"}, seed=seed).table
+        return dict(zip(table["name"], table["sequence"], strict=True))
+
+    whole = drawn(rows)
+    part = drawn([changed(r, file="other.fa", line=7) for r in reversed(rows[5:])])
+    assert part == {name: whole[name] for name in part}
+    assert not set("".join(whole.values())) - set("ACGT")
+    assert len({sequence[-10:] for sequence in whole.values()}) > 15
+    assert drawn(rows, seed=2) != whole
+
+
+def test_records_are_judged_as_they_come() -> None:
+    """Reading stops at the first bad record: what follows is never asked for."""
+
+    def stream() -> Iterator[Record]:
+        yield from records(3)
+        yield changed(records(1)[0], sequence="ACGTX", header="bad")
+        raise AssertionError("read on after a bad record")
+
+    with pytest.raises(DataError, match="record 'bad'"):
+        build_table(stream(), {}, rules=run().data, task=run().task, seed=1)
+
+
+def test_bad_lines_of_a_reader_are_bad_records() -> None:
+    """What a reader cannot make a record of stops the run, or is listed and counted as bad."""
+    rows: list[Any] = [*records(23), BadRecord("a.bed", 7, "gene1", "found start 20 after end 10")]
+    with pytest.raises(DataError, match=r"a\.bed line 7: record 'gene1': found start 20 after end 10 \(data.on_bad"):
+        build(rows)
+    done = build(rows, data={"on_bad_record": "skip"})
+    assert done.rejected.to_numpy().tolist() == [["a.bed", 7, "gene1", "found start 20 after end 10"]]
+    assert (done.summary["n_read"], done.summary["n_rejected"]) == (24, 1)
+    with pytest.raises(DataError, match=r"1 bad of 24 records, allowed are 0\.01.*a\.bed line 7, 'gene1'"):
+        build(rows, data={"on_bad_record": "skip", "max_bad_fraction": 0.01})
+
+
+def test_what_a_setting_leaves_out_is_listed_but_not_bad() -> None:
+    """Merged regions are listed with their reason, neither stop the run nor count as bad."""
+    rows: list[Any] = [*records(), LeftOut("a.bed", 9, "t2", "same place as 't1'")]
+    done = build(rows)
+    assert done.rejected.to_numpy().tolist() == [["a.bed", 9, "t2", "same place as 't1'"]]
+    assert {key: done.summary[key] for key in ("n_read", "n_rejected", "n_merged")} == {
+        "n_read": 14, "n_rejected": 0, "n_merged": 1,
+    }  # fmt: skip
+
+
+def test_labels_of_what_was_left_out_are_no_problem() -> None:
+    """A label is unknown only if no record of its name was read at all, usable or not."""
+    rows: list[Any] = [changed(r, fields={}, labels="l.tsv") for r in records()]
+    rows += [LeftOut("a.bed", 9, "t2", "same place"), BadRecord("a.bed", 10, "t3", "empty")]
+    table = {
+        name: LabelRow(2, {"label": str(i % 2)}) for i, name in enumerate([*(f"r{i}" for i in range(13)), "t2", "t3"])
+    }
+    done = build(rows, {"l.tsv": table}, data={"on_bad_record": "skip", "max_bad_fraction": 0.1})
+    assert done.rejected["name"].tolist() == ["t2", "t3"]
+
+
+def test_names_of_records_with_name_and_header() -> None:
+    """A region has a name and a header: name_from chooses between name, header and number."""
+    rows = [changed(r, name=f"gene {i}", header=f"gene {i} c:{i}-{i + 29}(+)") for i, r in enumerate(records())]
+    expected = {"first_word": "gene 2", "full_header": "gene 2 c:2-31(+)", "number": "s_000003"}
+    for name_from, name in expected.items():
+        assert build(rows, data={"name_from": name_from}).table["name"][2] == name

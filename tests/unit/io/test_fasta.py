@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bioattn.errors import DataError
+from bioattn.io import fasta
 from bioattn.io.fasta import FastaRecord, read_fasta, write_fasta
 
 
@@ -43,6 +44,28 @@ def test_bad_fasta(tmp_path: Path, data: bytes, expected: str) -> None:
     path = tmp_path / "bad.fa"
     path.write_bytes(data)
     with pytest.raises(DataError, match=f"bad.fa.*{expected}"):
+        list(read_fasta(path))
+
+
+def test_one_long_line_and_mixed_line_ends(tmp_path: Path) -> None:
+    """A byte order mark, CRLF beside LF, and ten million letters in one line are read as they are."""
+    path = tmp_path / "a.fa"
+    path.write_bytes(b"\xef\xbb\xbf>one\r\n" + b"ACGTN" * 2_000_000 + b"\n>two\nAC\r\nGT")
+    one, two = read_fasta(path)
+    assert (one.header, one.line, len(one.sequence)) == ("one", 1, 10_000_000)
+    assert one.sequence[-6:] == "NACGTN" and two == FastaRecord("two", "ACGT", 3)
+
+
+def test_endless_records_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record beyond the limit raises with its line, over however many lines it goes."""
+    monkeypatch.setattr(fasta, "LONGEST_LINE", 100)
+    path = tmp_path / "a.fa"
+    path.write_text(">one\n" + "ACGTACGTAC\n" * 10)
+    assert len(next(read_fasta(path)).sequence) == 100
+    path.write_text(">one\nAC\n>two\n" + "ACGTACGTAC\n" * 11)
+    with pytest.raises(
+        DataError, match="a.fa line 3: record 'two' has more than 100 letters, which is the most allowed"
+    ):
         list(read_fasta(path))
 
 

@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from bioattn.errors import DataError
+from bioattn.plot import balance, curves, interactions, ism, logo, metrics, network, positions, scatter, split, training
 from bioattn.plot import contact_sheet as sheets
-from bioattn.plot import curves, interactions, ism, logo, metrics, network, positions, scatter, split, training
 from bioattn.plot.save import svg_bytes
 from bioattn.plot.style import STYLE, VERDICTS, figure_of
 
@@ -58,6 +58,7 @@ SITES = (logo.Site("-10 box", 1, 3),)
 FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "information_logo": lambda: logo.information_logo(PPM),
     "signed_logo": lambda: logo.signed_logo(PPM - 0.3, sites=SITES),
+    "love_plot": lambda: balance.love_plot(pd.DataFrame({"feature": ["GC"], "stage": ["after"], "smd": [0.3]})),
     "training_curves": lambda: training.training_curves(HISTORY),
     "metric_intervals": lambda: metrics.metric_intervals(SCORES, reference=("ceiling", 0.95)),
     "roc": lambda: curves.classifier_curve(CURVE, kind="roc"),

@@ -9,8 +9,12 @@ import pytest
 import torch
 from toy_training import small_run, toy_tables
 
-from bioattn.config import digest, step_settings
+from bioattn.config import digest, parse_run, step_settings
 from bioattn.errors import ConfigError, DataError
+from bioattn.io.tables import write_parquet
+from bioattn.models import load_model, save_model
+from bioattn.tokens.bpe import train_bpe
+from bioattn.train.data import load_examples, predict
 from bioattn.train.fit import HISTORY, fit
 from bioattn.train.module import TrainingModule
 
@@ -128,6 +132,61 @@ def test_unwritable_work_folder_is_named(tmp_path):
     blocked.write_text("in the way")
     with pytest.raises(DataError, match="file/work: cannot be made"):
         fit(small_run(), *toy_tables(), work_dir=blocked / "work")
+
+
+def test_a_path_trains_as_its_table(tmp_path):
+    """Sequences given as a parquet file, read piece by piece, give the weights of the table bit for bit."""
+    sequences, split = toy_tables()
+    write_parquet(tmp_path / "sequences.parquet", sequences, {})
+    table = fit(small_run(epochs=1), sequences, split)
+    path = fit(small_run(epochs=1), tmp_path / "sequences.parquet", split)
+    assert torch.equal(table.model.readout.weight, path.model.readout.weight)
+    assert table.record["data"] == path.record["data"]
+
+
+WORDS = {"tokenizer": {"kind": "bpe", "vocabulary": 40}, "stem": {"kind": "none", "pool": 1}}
+
+
+def words_run(**train):
+    run = small_run(**train)
+    document = run.model_dump(mode="json")
+    document["model"] |= WORDS
+    return parse_run(document)
+
+
+def test_replicates_share_words_of_the_whole_training_part(tmp_path):
+    """Learned words are those of all training sequences of the fold, for every seed and resample, and are recorded."""
+    sequences, split = toy_tables()
+    run = words_run(epochs=1, resample="bootstrap")
+    results = [fit(run, sequences, split, seed=seed) for seed in (1, 2)]
+    of_training = sequences["sequence"][split["fold_0"] == "train"]
+    expected = train_bpe(of_training, vocabulary=40)
+    assert [r.model.tokenizer for r in results] == [expected, expected]
+    assert results[0].record["tokenizer"] == results[1].record["tokenizer"]
+    assert results[0].record["tokenizer"]["n_tokens"] == expected.n_tokens <= 40
+    assert not torch.equal(results[0].model.readout.weight, results[1].model.readout.weight)
+    save_model(tmp_path, results[0].model, config=run.model, motifs=[], record=results[0].record)
+    tokens = load_examples(sequences, split, run.task, fold=0)["test"].tokens
+    assert (predict(load_model(tmp_path)[0], tokens) == predict(results[0].model, tokens)).all()
+
+
+def test_held_out_sequences_add_no_words():
+    """Other test sequences give the same words; other training sequences give others."""
+    sequences, split = toy_tables()
+    test, train = split["fold_0"] == "test", split["fold_0"] == "train"
+    kept = fit(words_run(epochs=1), sequences, split).model.tokenizer
+    for where, same in ((test, True), (train, False)):
+        changed = sequences.copy()
+        changed.loc[where, "sequence"] = "GATTACA" * 3 + "GG"
+        assert (fit(words_run(epochs=1), changed, split).model.tokenizer == kept) is same
+
+
+def test_both_strands_are_learned_from_where_models_see_them():
+    """With random strands the words are those of both strands."""
+    sequences, split = toy_tables()
+    found = fit(words_run(epochs=1, augment={"reverse_complement": True}), sequences, split).model.tokenizer
+    of_training = sequences["sequence"][split["fold_0"] == "train"]
+    assert found == train_bpe(of_training, vocabulary=40, both_strands=True)
 
 
 def test_short_sequences_train():

@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from toy_tokens import codes_of
 from toy_training import SMALL_MODEL, small_run, toy_tables
 
-from bioattn.config import RunConfig, parse_run
+from bioattn.config import AugmentConfig, RunConfig, parse_run
 from bioattn.data import alphabet
 from bioattn.errors import BioattnError, ConfigError
 from bioattn.models import build_model
+from bioattn.tokens.bpe import BpeTokenizer, train_bpe
 from bioattn.train import data as train_data
 from bioattn.train import fit as fit_module
 from bioattn.train import memory as train_memory
@@ -55,8 +58,10 @@ def a_run(model: dict[str, Any], **train: Any) -> RunConfig:
 class RealStep:
     """A model with gradients and optimiser state, as they are before any step but the first."""
 
-    def __init__(self, run: RunConfig, n: int, length: int, *, padded: bool) -> None:
-        network = build_model(run.model, n_readouts=1)
+    def __init__(
+        self, run: RunConfig, n: int, length: int, *, padded: bool, tokenizer: BpeTokenizer | None = None
+    ) -> None:
+        network = build_model(run.model, n_readouts=1, tokenizer=tokenizer)
         self.module = TrainingModule(network, kind="binary", config=run.train, steps_per_epoch=1, seed=1)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
         self.bf16 = run.train.precision == "bf16-mixed"
@@ -101,6 +106,74 @@ def test_prediction_is_what_a_real_step_takes(name):
         # Checkpointed chunks end a product earlier where values are looked at and no query is without a key.
         tolerance = 0.1 if name == "local_relative" else 0.01
         assert memory.flops == pytest.approx(planned.flops_per_step * n / 16, rel=tolerance)
+
+
+WORDS: dict[str, dict[str, Any]] = {
+    "tiling": {"tokenizer": {"kind": "kmer", "k": 4, "stride": 4}, "positions": "rope"},
+    "overlapping": {"tokenizer": {"kind": "kmer", "k": 3, "stride": 1}, "positions": "relative", "pooling": "cls"},
+    "gru": {"tokenizer": {"kind": "kmer", "k": 3, "stride": 2}, "encoder": "gru"},
+}
+NO_STEM = {"stem": {"kind": "none", "pool": 1}}
+
+
+@pytest.mark.parametrize("name", list(WORDS))
+def test_prediction_for_kmers_is_what_a_real_step_takes(name: str):
+    """The tokens of k-mers follow from the length, so a plan is as near to a real step as with a stem."""
+    run, length = a_run(WORDS[name] | NO_STEM), 401
+    planned = plan(100, length, run)
+    for n in (16, 6):
+        step = RealStep(run, n, length, padded=True)
+        with track_memory(step.held()) as memory:
+            step()
+        assert planned.fixed_bytes + n * planned.bytes_per_example == pytest.approx(memory.peak_bytes, rel=0.1)
+        assert memory.flops == pytest.approx(planned.flops_per_step * n / 16, rel=0.01)
+
+
+def words_of(run: RunConfig, length: int) -> tuple[BpeTokenizer, torch.Tensor]:
+    """Tokenizer learned from sequences that are rich in some words, and codes of further ones of the same kind."""
+    generator = np.random.default_rng(1)
+    words = ["TATAAT", "CACGTG", "GC", "A", "C", "G", "T"]
+    texts = ["".join(generator.choice(words, length))[:length] for _ in range(300)]
+    return train_bpe(texts[:200], vocabulary=run.model.tokenizer.vocabulary), codes_of(texts[200:])
+
+
+@pytest.mark.parametrize(
+    "more", [{"positions": "rope"}, {"positions": "relative", "pooling": "cls"}, {"encoder": "gru"}]
+)
+def test_prediction_for_learned_words_is_enough_and_no_waste(more: dict[str, Any]):
+    """A plan for learned words is no less than what steps on sequences like those of training take, at most 1.4 x."""
+    run, length = a_run({"tokenizer": {"kind": "bpe", "vocabulary": 200}, **more} | NO_STEM), 401
+    tokenizer, codes = words_of(run, length)
+    planned = plan(100, length, run, tokenizer=tokenizer)
+    for n in (16, 6):
+        step = RealStep(run, n, length, padded=True, tokenizer=tokenizer)
+        batch = codes[:n].clone(), torch.ones(n, 1)
+        with track_memory(step.held()) as memory:
+            step.take(*batch)
+        predicted = planned.fixed_bytes + n * planned.bytes_per_example
+        assert memory.peak_bytes <= predicted <= 1.4 * memory.peak_bytes
+    # Sequences of one length have words of different lengths: not planning for padding changes nothing.
+    assert plan(100, length, run, tokenizer=tokenizer, padded=False) == planned
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        {"kind": "kmer", "k": 4, "stride": 2},
+        pytest.param({"kind": "bpe", "vocabulary": 200}, marks=pytest.mark.slow),
+    ],
+)
+def test_refusals_for_words_name_a_length_that_fits(tokenizer: dict[str, Any]):
+    """Where not one example fits, the length that a refusal offers for k-mers and learned words does, to a tenth."""
+    model = {"tokenizer": tokenizer, "positions": "rope", "checkpointing": True, "backend": "reference"}
+    run = a_run(model | NO_STEM, memory_gb=0.62)
+    learned = words_of(run, 401)[0] if tokenizer["kind"] == "bpe" else None
+    with pytest.raises(ConfigError) as refusal:
+        plan(50, 9000, run, tokenizer=learned)
+    shorter = int(re.search(r"cut sequences to (\d+) bp", str(refusal.value))[1])
+    assert plan(50, shorter, run, tokenizer=learned).micro_batch >= 1
+    with pytest.raises(ConfigError):
+        plan(50, round(shorter * 1.3), run, tokenizer=learned)
 
 
 def test_prediction_in_mixed_precision():
@@ -358,7 +431,8 @@ def epoch_gradients(examples: Examples, micro_batch: int) -> list[list[torch.Ten
         {"model": {**SMALL_MODEL, "dropout": 0.0}, "task": {"kind": "multilabel", "targets": ["a", "b", "c"]}}
     )
     network = build_model(run.model, n_readouts=3, seed=2).double()
-    batches = Batches(examples, 10, seed=5, augment_reverse_complement=True, micro_batch=micro_batch)
+    augment = AugmentConfig(reverse_complement=True)
+    batches = Batches(examples, 10, seed=5, augment=augment, micro_batch=micro_batch)
     module = TrainingModule(
         network, kind="multilabel", config=run.train, steps_per_epoch=batches.n_batches, n_parts=batches.n_parts, seed=1
     )

@@ -1,21 +1,27 @@
 """Training killed with SIGKILL and called again ends as if it had not been killed."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from toy_training import small_run, toy_tables
+from toy_training import KILLED, small_run, toy_tables
 
 from bioattn.errors import BioattnWarning
 from bioattn.train import module as train_module
 from bioattn.train.checkpoint_io import read_checkpoint, write_checkpoint
 from bioattn.train.fit import FitResult, fit
+from bioattn.train.loop import CODES
 
 ROOT = Path(__file__).parents[3]
-RUN = small_run(epochs=5, resample="bootstrap", augment={"reverse_complement": True})
+RUN = small_run(**KILLED["plain"])
+#: The same changes of sequences as with workers, made by the training process itself.
+ALONE = small_run(**{**KILLED["workers"], "workers": 0})
+SAME = ["epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_metric"]
 
 
 def train(work_dir: Path, run=RUN) -> FitResult:
@@ -32,11 +38,24 @@ def assert_same_weights(a: FitResult, b: FitResult) -> None:
         assert torch.equal(x, y), name
 
 
-def kill_at(work_dir: Path, moment: str) -> None:
+def kill_at(work_dir: Path, moment: str, what: str = "plain") -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = ROOT / "tests" / "toy_training.py"
-    done = subprocess.run([sys.executable, str(script), str(work_dir), moment], env=environment, check=False)
+    command = [sys.executable, str(script), str(work_dir), moment, what]
+    done = subprocess.run(command, env=environment, cwd=work_dir, check=False)
     assert done.returncode == -9
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Raise in a step of training: the fast cousin of a kill."""
+    training_step = train_module.StepModule.training_step
+
+    def failing(self, batch, batch_idx):
+        if self.global_step == step:
+            raise RuntimeError("stop")
+        return training_step(self, batch, batch_idx)
+
+    patch.setattr(train_module.StepModule, "training_step", failing)
 
 
 @pytest.mark.parametrize(
@@ -49,26 +68,59 @@ def test_killed_training_ends_with_the_same_weights(tmp_path, uninterrupted, mom
     resumed = train(tmp_path)
     assert resumed.record["resumed"] is (moment != "step:1")
     assert_same_weights(resumed, uninterrupted)
-    same = ["epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_metric"]
-    assert resumed.history[same].equals(uninterrupted.history[same])
+    assert resumed.history[SAME].equals(uninterrupted.history[SAME])
     assert not list(tmp_path.glob(".*half*"))
+
+
+@pytest.mark.slow
+def test_killed_training_with_workers_ends_with_the_same_weights(tmp_path):
+    """SIGKILL in an epoch that two other processes prepare: these end too, and a second call changes no bit."""
+    kill_at(tmp_path, "step:17", "workers")
+    assert (tmp_path / CODES).exists()
+    for _ in range(100):
+        if not processes_in(tmp_path):
+            break
+        time.sleep(0.1)
+    assert not processes_in(tmp_path)
+    resumed = train(tmp_path, small_run(**KILLED["workers"]))
+    assert resumed.record["resumed"]
+    assert not (tmp_path / CODES).exists()
+    whole = train(tmp_path / "whole", ALONE)
+    assert_same_weights(resumed, whole)
+    assert resumed.history[SAME].equals(whole.history[SAME])
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Processes whose working directory is a folder, as far as this system tells."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended in the meantime, or not ours
+            if (process / "cwd").resolve(strict=True) == folder.resolve():
+                found.append(process.name)
+    return found
 
 
 def test_interrupted_epoch_repeats_exactly(tmp_path, uninterrupted, monkeypatch):
     """An exception in the middle of an epoch, then a second call, changes no bit (the fast cousin of SIGKILL)."""
-    step = train_module.TrainingModule.training_step
-
-    def failing(self, batch, batch_idx):
-        if self.global_step == 17:
-            raise RuntimeError("stop")
-        return step(self, batch, batch_idx)
-
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stop"):
-        patch.setattr(train_module.TrainingModule, "training_step", failing)
+        stop_at(17, patch)
         train(tmp_path)
     resumed = train(tmp_path)
     assert resumed.record["resumed"]
     assert_same_weights(resumed, uninterrupted)
+
+
+def test_workers_and_a_stop_change_no_bit(tmp_path, monkeypatch):
+    """Stopped with two workers and all augmentation, then finished without workers: as if it had never stopped."""
+    whole = train(tmp_path / "whole", ALONE)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stop"):
+        stop_at(17, patch)
+        train(tmp_path / "stopped", small_run(**KILLED["workers"]))
+    assert not (tmp_path / "stopped" / CODES).exists()
+    resumed = train(tmp_path / "stopped", ALONE)
+    assert resumed.record["resumed"]
+    assert_same_weights(resumed, whole)
+    assert resumed.history[SAME].equals(whole.history[SAME])
 
 
 def test_finished_training_is_not_repeated(tmp_path, uninterrupted, monkeypatch):
@@ -85,6 +137,13 @@ def test_other_settings_start_anew(tmp_path):
         result = train(tmp_path, small_run(epochs=2))
     assert len(result.history) == 2
     assert not result.record["resumed"]
+
+
+def test_other_augmentation_starts_anew(tmp_path):
+    """A checkpoint of training on sequences that were changed otherwise is refused."""
+    train(tmp_path, small_run(epochs=1, augment={"mutation_rate": 0.1}))
+    with pytest.warns(BioattnWarning, match=r"another training \(differs in: digest\)"):
+        train(tmp_path, small_run(epochs=1, augment={"mutation_rate": 0.2}))
 
 
 def test_other_data_start_anew(tmp_path):

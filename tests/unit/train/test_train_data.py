@@ -6,18 +6,19 @@ import pytest
 import torch
 from toy_training import small_run, toy_tables
 
-from bioattn.config import TaskConfig, TrainConfig
+from bioattn.config import AugmentConfig, TaskConfig, TrainConfig
+from bioattn.data import alphabet
 from bioattn.data.alphabet import PAD, reverse_complement
 from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.models import build_model
 from bioattn.tokens.nucleotide import decode
+from bioattn.train.augment import reverse_complement_padded
 from bioattn.train.data import (
     Batches,
     Examples,
     bootstrap_groups,
     load_examples,
     predict,
-    reverse_complement_padded,
     target_scale,
     training_parts,
 )
@@ -107,12 +108,12 @@ def test_every_epoch_shows_each_example_once():
 def test_order_depends_on_seed_and_epoch_only():
     """A new object at epoch 7 gives what an old one gives after running through other epochs, strands included."""
     part = examples(["ACGTTAC", "GGGTA", "TTTTTTA", "CAT"] * 3)
-    old = Batches(part, 5, seed=3, augment_reverse_complement=True)
+    old = Batches(part, 5, seed=3, augment=AugmentConfig(reverse_complement=True))
     for epoch in range(7):
         old.set_epoch(epoch)
         list(old)
     torch.manual_seed(99)
-    new = Batches(part, 5, seed=3, augment_reverse_complement=True)
+    new = Batches(part, 5, seed=3, augment=AugmentConfig(reverse_complement=True))
     for batches in (old, new):
         batches.set_epoch(7)
     for (x, y), (u, v) in zip(old, new, strict=True):
@@ -131,16 +132,16 @@ def test_reverse_complement_keeps_padding_right():
     """Turning padded tokens equals turning the text, and doing so twice changes nothing."""
     texts = ["ACGTN", "GGATTCA", "T"]
     part = examples(texts)
-    turned = reverse_complement_padded(part.tokens, part.lengths)
-    assert decode(turned.long()) == [reverse_complement(t) for t in texts]
-    assert torch.equal(reverse_complement_padded(turned, part.lengths), part.tokens)
+    turned = reverse_complement_padded(part.codes.matrix, part.codes.lengths)
+    assert [alphabet.decode(row) for row in turned] == [reverse_complement(t) for t in texts]
+    assert (reverse_complement_padded(turned, part.codes.lengths) == part.codes.matrix).all()
     assert (turned[2, 1:] == PAD).all()
 
 
 def test_augmentation_turns_about_half():
     """Random strands turn about half of the sequences and change nothing else."""
     part = examples(["AAAAACCCCC"] * 1000)
-    x = torch.cat([x for x, _ in Batches(part, 100, seed=1, augment_reverse_complement=True)])
+    x = torch.cat([x for x, _ in Batches(part, 100, seed=1, augment=AugmentConfig(reverse_complement=True))])
     forward = sum(t == "AAAAACCCCC" for t in decode(x))
     backward = sum(t == "GGGGGTTTTT" for t in decode(x))
     assert forward + backward == 1000
