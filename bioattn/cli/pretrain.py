@@ -41,9 +41,10 @@ def pretrain(
         write_tsv(folder / "history.tsv", result.history, {key: record[key] for key in ("step", "digest", "format")})
         write_record(folder, record)
     remove_checkpoints(work_dir)
-    counts = record["windows"]
+    counts, alone = record["windows"], record["isolated_bits"]
     typer.echo(
         f"{out}: {counts['train']} windows ({counts['leaking']} left out that share bases with held-out sequences), "
-        f"{record['validation_bits_per_base']:.4f} bits per hidden base at epoch {record['best_epoch']}; Markov models "
-        f"of order 0 and 3 need {record['order0_bits']:.4f} and {record['order3_bits']:.4f}"
+        f"{record['validation_bits_per_base']:.4f} bits per hidden base at epoch {record['best_epoch']}"
+        f"{'' if alone is None else f', {alone:.4f} for single ones'}; Markov models of order 0 and 3 need "
+        f"{record['order0_bits']:.4f} and {record['order3_bits']:.4f}"
     )

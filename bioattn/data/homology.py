@@ -9,12 +9,13 @@ what lies outside of the resemblance adds no chance matches. An unknown base equ
 nothing.
 
 Pairs that share a word (`bioattn.data.seeds`) are laid against each other on the
-diagonal of that word; where gaps may help, they are aligned by fewest edits
-(edlib), of which the best part counts. Identities with gaps are thereby those of
-the definition to about one base. Identities below `LOWEST_IDENTITY` are not looked
-for: with them begins what unrelated short sequences reach.
+diagonal of that word, and where gaps may help they are aligned: as defined, or,
+where both are long, by fewest edits (edlib), of which the best part counts, which
+is the same but for some bases. Nothing counts that scores no more than unrelated
+sequences do (`chance_score`), nor identities below `LOWEST_IDENTITY`.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import edlib
 import numpy as np
 import pandas as pd
+from Bio.Align import PairwiseAligner
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -53,6 +55,9 @@ _CHUNK_CELLS = 1_000_000
 _MATCH, _MISMATCH = (1 << 32) + 1, -(1 << 32)
 #: Of an inserted or deleted base. If it cost less, unrelated sequences would align without end.
 _GAP = 2 * _MISMATCH
+#: Cells of an alignment up to which it is made as defined; of more, edlib takes a fraction of the time.
+_EXACT_CELLS = 45_000
+_PER_MATCH = 2.0**-20
 _CIGAR = re.compile(r"(\d+)([=XID])")
 
 
@@ -92,13 +97,14 @@ def relatives(sequences: Sequence[str], identity: float, *, groups: Ints | None 
     Raises
     ------
     DataError
-        If shuffled sequences reach the identity too.
+        If nothing of that identity is better than chance, or shuffled sequences reach it too.
     """
     copy, rows = _distinct(sequences)
     chosen = [sequences[row] for row in rows]
     decoys = _shuffled(chosen, seed)
     bases = Bases([*chosen, *decoys])
     everyone = np.ones((len(bases.length), 1), dtype=bool)
+    _check_above_chance(bases, identity)
     seeds = choose_seeds(bases, everyone, everyone, identity, itself=True)
     labels = np.arange(len(rows)) if groups is None else pd.factorize(groups[rows])[0].astype(np.int64)
     joined = _Joined(bases, len(decoys), identity, labels)
@@ -170,6 +176,18 @@ def chance_score(bases: Bases, n_bases: int) -> float:
     pairs = 2.0 * max(n_bases, 1) * max(float(np.median(bases.known)), 1.0)
     # With match 1 and mismatch -1, lambda is the log odds of a mismatch, and K is 1/3 where a quarter agrees.
     return float(np.log(pairs / 3 / CHANCE_SHARE) / np.log((1 - same) / same)) if same < 0.5 else float("inf")
+
+
+def _check_above_chance(bases: Bases, identity: float) -> None:
+    """Raise `DataError` if of sequences of median length not even an unbroken part of that identity is above chance."""
+    lowest, length = chance_score(bases, bases.known.sum()), float(np.median(bases.known))
+    if lowest > identity * length:
+        share = np.ceil(100 * lowest / length) / 100 if np.isfinite(lowest) and length else 2.0
+        what_helps = f"set it to {share:.2f} or more, or group" if share <= 1 else "they are too short for it, group"
+        raise DataError(
+            f"split.identity {identity:g}: among {bases.known.sum():,} bases, sequences of {length:g} bp are so alike "
+            f"by chance: {what_helps} by other means (split.group_by)"
+        )
 
 
 # ------------------------------------------------------------------------- alignments
@@ -248,22 +266,53 @@ def _best_of_pairs(scored: Sequence[_Scored]) -> _Scored:
 
 
 def _with_gaps(bases: Bases, scored: _Scored, needed: Floats) -> _Scored:
-    """Pairs that score more when aligned with gaps, but for some with clearly fewer identical bases than needed."""
-    at, slack = scored.at, _slack(scored.at.overlap)
-    edits = np.floor(at.overlap - needed).astype(np.int64) + 2 * slack
-    columns = [edits, scored.score]
+    """Pairs that score more when aligned with gaps, but for some that have far fewer identical bases than needed."""
+    at = scored.at
+    short = bases.length[at.query] * bases.length[at.target] <= _EXACT_CELLS
+    both = np.zeros(len(short), dtype=np.int64)
+    both[short] = _exact(bases, at.take(short))
+    both[~short] = _by_fewest_edits(bases, at.take(~short), needed[~short])
+    more = both >> 32 > scored.score
+    return _Scored(at.take(more), both[more] >> 32, both[more] & 0xFFFFFFFF)
+
+
+def _exact(bases: Bases, at: Diagonals) -> Ints:
+    """Score and identical bases of the best alignment of each pair, whatever its diagonal."""
+    starts = bases.start[at.query], bases.start_of(at.target, at.reverse)
+    ends = starts[0] + bases.length[at.query], starts[1] + bases.length[at.target]
+    rows = zip(*(column.tolist() for column in (starts[0], ends[0], starts[1], ends[1])), strict=True)
+    aligner = _aligner()
+    # An unknown base must not equal another.
+    sums = [aligner.score(bases.text[a:b].replace(b"N", b"n"), bases.text[c:d]) for a, b, c, d in rows]
+    scores = np.array(sums, dtype=np.float64)
+    whole = np.floor(scores)
+    return (whole.astype(np.int64) << 32) + np.round((scores - whole) / _PER_MATCH).astype(np.int64)
+
+
+@functools.cache
+def _aligner() -> PairwiseAligner:
+    """Local alignment whose score has the identical bases in its fraction, so that they decide ties."""
+    return PairwiseAligner(
+        mode="local", match_score=1 + _PER_MATCH, mismatch_score=-1, open_gap_score=-2, extend_gap_score=-2
+    )
+
+
+def _by_fewest_edits(bases: Bases, at: Diagonals, needed: Floats) -> Ints:
+    """Score and identical bases of the best part of the alignment of each overlap with fewest edits; 0 if too many.
+
+    Either side of the overlap may begin and end `_slack` bases earlier or later.
+    """
+    slack = _slack(at.overlap)
+    columns = [np.floor(at.overlap - needed).astype(np.int64) + 2 * slack]
     for first, rows, reverse in ((at.left, at.query, np.zeros_like(at.reverse)), (at.right, at.target, at.reverse)):
         start = bases.start_of(rows, reverse)
         columns.append(np.maximum(start, first - slack))
         columns.append(np.minimum(start + bases.length[rows], first + at.overlap + slack))
     rows_of = zip(*(column.tolist() for column in columns), strict=True)
-    both = np.array([_aligned(bases.text, *row) for row in rows_of], dtype=np.int64)
-    more = both > 0
-    return _Scored(at.take(more), both[more] >> 32, both[more] & 0xFFFFFFFF)
+    return np.array([_best_part(bases.text, *row) for row in rows_of], dtype=np.int64)
 
 
-def _aligned(text: bytes, most_edits: int, score: int, left: int, left_end: int, right: int, right_end: int) -> int:
-    """Score and identical bases of the best part of the alignment with fewest edits; 0 if no more than `score`."""
+def _best_part(text: bytes, most_edits: int, left: int, left_end: int, right: int, right_end: int) -> int:
     if most_edits < 0:
         return 0
     # The shorter one within the longer one. An unknown base must not equal another.
@@ -279,7 +328,7 @@ def _aligned(text: bytes, most_edits: int, score: int, left: int, left_end: int,
             total += int(length) * (_MISMATCH if kind == "X" else _GAP)
             if total < 0:
                 total = 0
-    return best if best >> 32 > score else 0
+    return best
 
 
 # --------------------------------------------------------------------------- grouping

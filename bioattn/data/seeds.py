@@ -25,8 +25,8 @@ Words = NDArray[np.uint64]
 MOST_HITS = 30_000_000
 #: Share of relatives that is good enough to stop looking for better seeds.
 ENOUGH = 0.998
-#: Share of inserted or deleted bases among the differences of the relatives that seeds are chosen for.
-GAP_SHARE = 0.15
+#: Of the differences of the relatives that seeds are chosen for, from none to this share are inserted or deleted bases.
+GAP_SHARE = 0.5
 #: Symmetric seeds of each weight, in the order in which they add sensitivity: from a random search for those that
 #: hit most of 4,000 drawn relatives of 60 to 200 bases and identity 0.5 (light) to 0.75 (heavy). Symmetric, because
 #: then a word and its reverse complement have one code.
@@ -63,8 +63,8 @@ class Seeds(NamedTuple):
     """Spaced seeds, the share of their words in use, and what share of relatives they hit.
 
     The sensitivity is for relatives of `length` bases and this `identity` whose
-    differences lie all over them, `GAP_SHARE` of them gaps; an overlap of the
-    same identity is hit nearly always.
+    differences lie all over them, up to `GAP_SHARE` of them gaps; an overlap of
+    the same identity is hit nearly always.
     """
 
     patterns: tuple[str, ...]
@@ -203,7 +203,7 @@ def _drawn_hits(patterns: Sequence[str], length: int, identity: float, *, draws:
     """Hits of each pattern in drawn relatives, (patterns, draws)."""
     rng = stream(0, "homology", "sensitivity")
     agree = rng.random((draws, length)) < identity
-    gap = ~agree & (rng.random((draws, length)) < GAP_SHARE)
+    gap = ~agree & (rng.random((draws, length)) < np.linspace(0, GAP_SHARE, draws)[:, None])
     n_gaps = np.cumsum(np.pad(gap, ((0, 0), (1, 0))), axis=1)
     counts = np.zeros((len(patterns), draws), dtype=np.int64)
     for count, pattern in zip(counts, patterns, strict=True):

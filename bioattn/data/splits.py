@@ -166,24 +166,20 @@ def _near_starts(table: pd.DataFrame, distance: int) -> Edges:
 
 
 def _overlaps(table: pd.DataFrame, distance: int) -> Edges:
-    """Edges along clusters of intervals at most `distance` apart; one without an end has the sequence's length."""
-    import bioframe  # takes most of a second: only when needed
-
+    """Edges along intervals at most `distance` apart; one without an end has the sequence's length."""
     start = _starts(table, "overlap")
     end = start + table["sequence"].str.len().to_numpy(dtype=float)
     if "end" in table:
         given = pd.to_numeric(table["end"]).to_numpy(dtype=float, na_value=np.nan)
         end = np.where(np.isnan(given), end, given)
+    chromosome = _chromosomes(table)
     rows = np.flatnonzero(~np.isnan(start))
-    intervals = pd.DataFrame(
-        {
-            "chrom": _chromosomes(table)[rows].astype(str),
-            "start": start[rows].astype(np.int64),
-            "end": end[rows].astype(np.int64),
-        }
-    )
-    cluster = bioframe.cluster(intervals, min_dist=distance, return_input=False, return_cluster_intervals=False)
-    return _chains_of(pd.factorize(cluster["cluster"].to_numpy())[0], rows)
+    rows = rows[np.lexsort((start[rows], chromosome[rows]))]
+    # The farthest end so far on the chromosome: each chromosome lies behind the one before it.
+    behind = (chromosome[rows] + 1) * (np.ptp(np.append(start[rows], end[rows])) + distance + 1)
+    farthest = np.maximum.accumulate(behind + end[rows])
+    near = (behind + start[rows])[1:] - farthest[:-1] <= distance
+    return rows[:-1][near], rows[1:][near]
 
 
 def _starts(table: pd.DataFrame, rule: str) -> NDArray[np.float64]:

@@ -112,13 +112,14 @@ def _nearest(files: ResultFiles, run: RunConfig) -> list[Block]:
         blocks.append(Text(" ".join(part for part in (sentence, _memory_sentence(audit)) if part)))
     blocks += [_identity_curve(files, run, related), *table]
     if related is not None:
-        titles = {"count": "sequences that near", "value": "share", "chance": "share, shuffled", "sensitivity": "found"}
+        titles = {"count": "so near", "value": "share", "chance": "share, shuffled", "sensitivity": "found"}
         note = (
             "Shuffled: what sequences of the same letters in another order reach. Found: estimated share of relatives "
             "that the search finds if their differences lie all over them; overlaps are found nearly always."
         )
         caption = "Held-out sequences with a training sequence of at least an identity"
-        blocks.append(plain_table("audit", caption, related, titles=titles, note=note))
+        shown = related.assign(identity=related["identity"].map(percent))
+        blocks.append(plain_table("audit", caption, shown, titles=titles, note=note))
     return blocks
 
 
@@ -195,6 +196,8 @@ def _leak_free(files: ResultFiles, run: RunConfig, related: pd.DataFrame | None)
 def _both_scores(metrics: pd.DataFrame, free: pd.DataFrame, score: HeadlineScore) -> Table:
     keys = ["model", "readout", "metric"]
     both = held_out_scores(metrics).merge(held_out_scores(free), on=keys, suffixes=("", "_free"))
+    order = {name: place for place, name in enumerate(MODEL_NAMES)}
+    both = both.sort_values("model", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
     rows = []
     for row in records(both[both["metric"] == score.metric]):
         texts = [MODEL_NAMES.get(str(row["model"]), str(row["model"])), str(row["readout"])]

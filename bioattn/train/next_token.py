@@ -101,7 +101,7 @@ class NextToken(nn.Module):
         hidden_nD = self.encoder(before_BLD, keep=real_BL)[real_BL]
         seen = Words(*(x[real_BL] for x in words))
         if self.spelling is not None:
-            follows, completes = (x.to(hidden_nD.device) for x in self.spelling)
+            follows, completes = self.spelling
             logits_nV = hidden_nD @ self.embedding.table.weight.T + self.bias
             logits_nV = logits_nV.masked_fill(~(follows[seen.before] & completes[seen.left]), -math.inf)
             return F.cross_entropy(logits_nV, seen.ids, reduction="none")
@@ -216,12 +216,13 @@ def bits_per_base(
         If the loss stops being finite.
     """
     train, held_out = _known(train, "training"), _known(held_out, "held-out")
+    device = resolve_device(config.device, "32-true").accelerator
     spelling = None
     if isinstance(tokenizer, BpeTokenizer):
         if len(tokenizer.words) > MOST_WORDS:
             return Bits(math.nan, 0)
         spelling = spelling_of(tokenizer, max(train.width, held_out.width))
-    device = resolve_device(config.device, "32-true").accelerator
+        spelling = Spelling(*(x.to(device) for x in spelling))
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "next token"))
         network = NextToken(tokenizer.n_tokens, model, spelling).to(device)

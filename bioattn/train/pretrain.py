@@ -34,7 +34,9 @@ from bioattn.train.windows import Windows, held_out_digest, longest_and_held_out
 
 #: Columns of the history of a pretraining, one row per epoch. Losses are bits per hidden base, or per hidden token
 #: where tokens are looked up; validation_accuracy is the share of these that are guessed right. The last two are
-#: what Markov models of the training windows need for the held-out ones.
+#: what Markov models of the training windows need for the held-out ones. They see all bases before the one that they
+#: predict, so `isolated_bits` is what compares with them; a whole span is harder to predict. Where tokens overlap,
+#: every base is predicted several times, and bits per base add up; of learned words the borders are seen.
 PRETRAIN_HISTORY = (
     "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_accuracy",
     "validation_bits_per_base", "seconds", "order0_bits", "order3_bits",
@@ -45,6 +47,8 @@ _FROM_TRAIN = ("weight_decay", "warmup_fraction", "gradient_clip", "device", "pr
 _SHARED = (
     "tokenizer", "stem", "encoder", "d_model", "n_layers", "n_heads", "d_feedforward", "feedforward", "positions",
 )  # fmt: skip
+#: Share of single bases that are hidden for `isolated_bits`: so few that their neighbours are seen.
+_ISOLATED = 0.02
 #: Windows without gradients at a time.
 _EVALUATION_BATCH = 256
 _BITS = 1 / math.log(2)
@@ -289,7 +293,9 @@ def pretrain(
         make_folder(folder)
         course = train_module(module, data, config, device=device, work_dir=folder, progress=progress)
     network.load_state_dict(best_weights(course))
-    network.to("cpu").eval()
+    network.to(device.accelerator).eval()
+    alone = isolated_bits(network, windows.validation, rules, seed=seed)
+    network.to("cpu")
     strands = rules.both_strands
     bars = {
         f"order{order}_bits": markov_bits(windows.train, windows.validation, order=order, both_strands=strands)
@@ -314,12 +320,30 @@ def pretrain(
         best_validation_loss=course.best_loss,
         validation_bits_per_base=best["validation_bits_per_base"],
         validation_accuracy=best["validation_accuracy"],
+        isolated_bits=alone,
         **bars,
         seconds=round(float(history["seconds"].sum()), 3),
         resumed=course.resumed,
         **({} if tokenizer is None else {"n_tokens": tokenizer.n_tokens}),
     )
     return Pretraining(model, history, record)
+
+
+@torch.no_grad()
+def isolated_bits(network: MaskedModel, windows: Codes, rules: PretrainConfig, *, seed: int) -> float | None:
+    """Bits per base for single hidden bases whose neighbours are seen; None where tokens are looked up.
+
+    A Markov model too sees the bases next to the one that it predicts.
+    """
+    if network.network.tokenizer is not None:
+        return None
+    single = rules.model_copy(update={"span_bp": 1, "masked_fraction": _ISOLATED})
+    place = network.head.weight.device
+    nats, n = 0.0, 0
+    for codes_BL, hidden_BL in HiddenBatches(windows, _EVALUATION_BATCH, single, seed=seed, train=False):
+        losses = network(codes_BL.to(place), hidden_BL.to(place)).losses
+        nats, n = nats + float(losses.double().sum()), n + len(losses)
+    return nats * _BITS / max(n, 1)
 
 
 def _train_config(run: RunConfig, rules: PretrainConfig) -> TrainConfig:
@@ -425,7 +449,9 @@ def read_pretrained(folder: str | Path, config: ModelConfig, split: pd.DataFrame
             "one: pretrain again with this split"
         )
     weights = (Path(folder) / WEIGHTS).read_bytes()
-    kept = ("windows", "window_bp", "best_epoch", "validation_bits_per_base", "order0_bits", "order3_bits")
+    kept = (
+        "windows", "window_bp", "best_epoch", "validation_bits_per_base", "isolated_bits", "order0_bits", "order3_bits",
+    )  # fmt: skip
     summary = {"digest": hashlib.sha256(weights).hexdigest()[:12], **{key: record[key] for key in kept}}
     tokenizer = model.tokenizer if isinstance(model.tokenizer, BpeTokenizer) else None
     return Pretrained({k: v for k, v in model.state_dict().items() if _is_shared(k)}, tokenizer, summary)

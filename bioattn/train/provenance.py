@@ -10,7 +10,7 @@ from bioattn.config import FORMAT_VERSION, RunConfig, digest, step_settings
 from bioattn.train.devices import Device
 
 #: Packages whose version can change a number.
-PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
+PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "tokenizers")
 
 
 def versions() -> dict[str, str]:

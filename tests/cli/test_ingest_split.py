@@ -43,7 +43,7 @@ def test_files_carry_their_record(folder: Path) -> None:
     run = parse_run(sections)
     for step, names in {
         "ingest": ["data/sequences.parquet", "data/rejected.tsv", "data/balance.tsv", "data/composition.tsv"],
-        "split": ["split/split.parquet", "split/leakage.tsv"],
+        "split": ["split/split.parquet", "split/leakage.tsv", "split/neighbours.parquet", "split/audit.tsv"],
     }.items():
         for name in names:
             record = read_record(folder / name)
@@ -71,6 +71,32 @@ def test_split_names_the_sequences_in_order(folder: Path) -> None:
     assert list(subsets.columns) == ["name", "group", *(f"fold_{i}" for i in range(5))]
     leaks = pd.read_csv(folder / "split" / "leakage.tsv", sep="\t")
     assert leaks[["fold", "subset"]].to_numpy().tolist() == [[i, s] for i in range(5) for s in ("validation", "test")]
+
+
+def test_split_finds_the_nearest_training_sequences(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planted copy of a sequence is its neighbour where they part, and grouping by homology keeps them together."""
+    lines = (folder / "p.fa").read_text().splitlines()
+    copies = "".join(f">copy{i}\n{lines[2 * i + 1][2:]}\n" for i in range(20))
+    (folder / "c.fa").write_text(copies)
+    with (folder / "samples.tsv").open("a") as table:
+        table.write("c\tc.fa\t1\n")
+    for name, rules in {"plain": {}, "grouped": {"group_by": ["homology"], "identity": 0.9}}.items():
+        (folder / "settings.json").write_text(json.dumps({"split": rules}))
+        both(folder, f"{folder}/settings.json")
+        neighbours = read_parquet(folder / "split/neighbours.parquet")
+        subsets = read_parquet(folder / "split/split.parquet")
+        held = subsets[subsets["fold_0"] != "train"]
+        assert sorted(neighbours["name"]) == sorted(held["name"])
+        found = neighbours.dropna(subset=["nearest"])
+        pairs = found["name"].str.replace("copy", "p") == found["nearest"].str.replace("copy", "p")
+        assert pairs.all() and (found["identity"] == 1).all() and (found["strand"] == "+").all()
+        assert (len(found) > 0) == (name == "plain")
+        audit = pd.read_csv(folder / "split/audit.tsv", sep="\t")
+        test = (audit["measure"] == "related") & (audit["subset"] == "test") & (audit["identity"] == 0.8)
+        assert audit.loc[test, "count"].item() == (found["subset"] == "test").sum()
+        assert set(read_record(folder / "split/audit.tsv")["search"]) >= {"patterns", "sensitivity"}
+        share = audit.loc[test, "value"].item()
+        assert f"{share:.1%} of the test sequences have a training neighbour" in capsys.readouterr().out
 
 
 def test_same_settings_give_the_same_tables(folder: Path) -> None:

@@ -6,12 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_alignment import exact_alignment
 
 from bioattn.config import RunConfig, parse_run
 from bioattn.data import splits
 from bioattn.data.alphabet import reverse_complement
-from bioattn.data.splits import assign_groups, kmers, leakage, partition, split, subset_of
-from bioattn.errors import BioattnWarning, DataError
+from bioattn.data.homology import chance_score
+from bioattn.data.partition import partition, strata
+from bioattn.data.seeds import Bases
+from bioattn.data.splits import assign_groups, kmers, leakage, split, subset_of
+from bioattn.errors import BioattnWarning, ConfigError, DataError
 
 
 def run(**sections: Any) -> RunConfig:
@@ -125,10 +131,102 @@ def test_same_value_of_a_column_shares_a_group() -> None:
     assert assign_groups(table, rules).tolist() == [0, 1, 2, 0, 3, 2]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    intervals=st.lists(
+        st.tuples(st.sampled_from(["c1", "c2", None]), st.integers(-5, 60) | st.none(), st.integers(1, 20)),
+        min_size=1,
+        max_size=25,
+    ),
+    distance=st.integers(0, 5),
+)
+def test_overlapping_intervals_share_a_group(intervals: list[tuple[Any, ...]], distance: int) -> None:
+    """Groups are the closure of "at most so far apart on one chromosome"; without a start a row is alone."""
+    table = random_table(len(intervals))
+    table["chromosome"] = pd.Series([chromosome for chromosome, _, _ in intervals], dtype=object)
+    table["start"] = pd.array([start for _, start, _ in intervals], dtype="Int64")
+    table["end"] = pd.array([None if start is None else start + n for _, start, n in intervals], dtype="Int64")
+    rules = run(split={"group_by": ["overlap"], "overlap_distance_bp": distance}).split
+    if table["start"].isna().all():
+        with pytest.raises(DataError, match="'overlap' needs a column 'start'"):
+            assign_groups(table, rules)
+        return
+    group = list(range(len(intervals)))
+    for one, (chromosome, start, length) in enumerate(intervals):
+        for other, (chromosome_b, start_b, length_b) in enumerate(intervals[:one]):
+            if None in (start, start_b) or chromosome != chromosome_b:
+                continue
+            if max(start, start_b) - min(start + length, start_b + length_b) <= distance:
+                group = [group[other] if each == group[one] else each for each in group]
+    assert assign_groups(table, rules).tolist() == pd.factorize(np.array(group))[0].tolist()
+
+
+def test_an_interval_without_an_end_is_as_long_as_its_sequence() -> None:
+    """Where no end is given, the start and the sequence's length make the interval."""
+    table = random_table(3, length=40)
+    table["start"] = [100, 140, 181]
+    rules = run(split={"group_by": ["overlap"]}).split
+    assert assign_groups(table, rules).tolist() == [0, 0, 1]
+    table["end"] = pd.array([139, None, None], dtype="Int64")
+    assert assign_groups(table, rules).tolist() == [0, 1, 2]
+
+
+def test_relatives_share_a_group_beside_other_relations() -> None:
+    """Homology joins what overlaps or differs a little, on either strand, and chains with the other relations."""
+    rng = np.random.default_rng(12)
+    one, other = dna(rng, 80), dna(rng, 80)
+    mutated = "".join({"A": "C", "C": "A"}.get(x, x) if at % 9 == 0 else x for at, x in enumerate(other))
+    sequences = [one, dna(rng, 12) + one[:68], reverse_complement(other), dna(rng, 80), mutated]
+    table = table_of(sequences)
+    rules = run(split={"group_by": ["homology"], "identity": 0.8}).split
+    assert assign_groups(table, rules).tolist() == [0, 0, 1, 2, 1]
+    table["gene"] = ["x", None, None, None, "x"]
+    rules = run(split={"group_by": ["column", "homology"], "identity": 0.8, "column": "gene"}).split
+    assert assign_groups(table, rules).tolist() == [0, 0, 0, 1, 0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), identity=st.sampled_from([0.75, 0.85]), n_folds=st.sampled_from([1, 3]))
+def test_no_held_out_sequence_is_related_to_training(seed: int, identity: float, n_folds: int) -> None:
+    """Grouped by homology, no held-out sequence has that identity with training, by alignment of every pair."""
+    rng = np.random.default_rng(seed)
+    sequences = [dna(rng, int(length)) for length in rng.integers(60, 91, 18)]
+    for parent in list(sequences[:12]):
+        cut = int(rng.integers(0, len(parent) // 3))
+        relative = parent[cut:] + dna(rng, cut)
+        letters = [str(rng.choice(list("ACGT"))) if rng.random() < 0.1 else letter for letter in relative]
+        relative = "".join(letters[: len(letters) // 2] + letters[len(letters) // 2 + int(rng.integers(0, 3)) :])
+        sequences.append(reverse_complement(relative) if rng.random() < 0.5 else relative)
+    table = table_of(sequences, labels=rng.permutation(len(sequences)) * 1.0)
+    sections = {"split": {"group_by": ["homology"], "identity": identity, "n_folds": n_folds}}
+    task = {"kind": "regression", "targets": ["label"]}
+    chosen = run(**sections, task=task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BioattnWarning)  # a family may be larger than a held-out set
+        done = split(table, chosen.split, chosen.task, seed=1)
+    lowest = chance_score(Bases(sequences), sum(map(len, sequences)))
+    for one in range(len(sequences)):
+        for other in range(one):
+            score, found = exact_alignment(sequences[one], sequences[other])
+            related = found >= identity + 1.1 / 60 and score > lowest
+            for fold in range(n_folds):
+                train = done[f"fold_{fold}"].iloc[[one, other]] == "train"
+                assert not related or train.nunique() == 1, (found, score, sequences[one], sequences[other])
+
+
+def test_homology_warns_where_the_search_is_blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the budget lets most scattered relatives slip, a warning says which share is found."""
+    monkeypatch.setattr("bioattn.data.seeds.MOST_HITS", 1)
+    rules = run(split={"group_by": ["homology"], "identity": 0.7}).split
+    with pytest.warns(BioattnWarning, match=r"finds an estimated \d+% of the relatives of identity 0.7"):
+        assign_groups(random_table(30, length=80), rules)
+
+
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [
         ({"group_by": ["coordinate"]}, "needs a column 'start', found name"),
+        ({"group_by": ["overlap"]}, "'overlap' needs a column 'start', found name"),
         ({"group_by": ["column"], "column": "gene"}, "no column 'gene', allowed are name"),
         ({"group_by": ["column"], "column": "group"}, "no values in the column 'group'"),
     ],
@@ -233,7 +331,8 @@ def test_predefined_split_is_taken_as_it_is() -> None:
     table.loc[11, "sequence"] = reverse_complement(table.loc[0, "sequence"])  # test row, training sequence
     table["label"] = np.repeat([0.0, 1.0], 6)
     rules = run(split={"kind": "predefined"}).split
-    done = split(table, rules, run().task, seed=1)
+    with pytest.warns(BioattnWarning, match="1 held-out sequence.* equal a training sequence"):
+        done = split(table, rules, run().task, seed=1)
     assert done["fold_0"].tolist() == ["train", "validation", "test"] * 4
     assert done["group"][0] == done["group"][11]
     leaks = leakage(table, done).set_index("subset")
@@ -262,6 +361,138 @@ def test_ignored_group_column_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         split(table, run(split={"group_by": ["column"], "column": "group"}).split, run().task, seed=1)
+
+
+CHROMOSOMES = {
+    "kind": "chromosome", "test_chromosomes": ["chr2", "chrX"], "validation_chromosomes": ["chr3"],
+}  # fmt: skip
+
+
+def on_chromosomes(n: int = 40) -> pd.DataFrame:
+    table = random_table(n)
+    table["label"] = np.arange(n) // 4 % 2.0
+    return table.assign(chromosome=np.array(["chr1", "chr2", "chr3", "chrX"], dtype=object)[np.arange(n) % 4])
+
+
+def test_chromosomes_are_held_out_whole() -> None:
+    """Named chromosomes are the test and validation sets, every other one trains."""
+    table = on_chromosomes()
+    done = split(table, run(split=CHROMOSOMES).split, run().task, seed=1)
+    expected = {"chr1": "train", "chr2": "test", "chr3": "validation", "chrX": "test"}
+    assert done["fold_0"].tolist() == table["chromosome"].map(expected).tolist()
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "hint"),
+    [
+        ("2", ["chr1", "chr2", "chr3", "chrX"], "did you mean 'chr2'"),
+        ("chr2", ["1", "2", "3", "X"], "did you mean '2'"),
+        ("chrx", ["chr1", "chr2", "chr3", "chrX"], "did you mean 'chr"),
+        ("plasmid", ["chr1", "chr2", "chr3", "chrX"], "chrX .10.$"),
+    ],
+)
+def test_unknown_chromosome_lists_those_there_are(named: str, found: list[str], hint: str) -> None:
+    """A chromosome without a sequence is an error with all names found, their counts, and the nearest name."""
+    table = on_chromosomes().assign(chromosome=np.array(found, dtype=object)[np.arange(40) % 4])
+    rules = run(split={**CHROMOSOMES, "test_chromosomes": [named], "validation_chromosomes": [found[2]]}).split
+    with pytest.raises(DataError, match=f"test_chromosomes: found no sequence on '{named}'.*{found[0]} .10.*{hint}"):
+        split(table, rules, run().task, seed=1)
+
+
+def test_chromosome_split_needs_the_column_in_every_row() -> None:
+    """Without the column, or in a row without a value, the error names what there is or the sequence."""
+    rules = run(split=CHROMOSOMES).split
+    with pytest.raises(DataError, match="needs a column 'chromosome', found name, sequence"):
+        split(random_table(20), rules, run().task, seed=1)
+    table = on_chromosomes()
+    table.loc[[5, 9], "chromosome"] = None
+    with pytest.raises(DataError, match="no chromosome for 2 of 40 sequences .first: 's5'"):
+        split(table, rules, run().task, seed=1)
+
+
+def test_a_made_negative_goes_where_its_parent_goes() -> None:
+    """A negative that lies nowhere is held out with the chromosome of the positive it was made from."""
+    table = on_chromosomes()
+    table.loc[[4, 5, 6], "name"] = ["s0|shuffle1", "s1|shuffle1", "s2|markov1"]
+    table.loc[[4, 5, 6], "chromosome"] = None
+    done = split(table, run(split=CHROMOSOMES).split, run().task, seed=1)["fold_0"]
+    assert done[4:7].tolist() == done[0:3].tolist() == ["train", "test", "validation"]
+
+
+def test_copies_on_other_chromosomes_are_reported() -> None:
+    """A held-out sequence that equals one of a training chromosome stays, with a warning that counts it."""
+    table = on_chromosomes()
+    table.loc[1, "sequence"] = reverse_complement(table.loc[0, "sequence"])
+    table.loc[2, "sequence"] = table.loc[0, "sequence"]
+    with pytest.warns(BioattnWarning, match="2 held-out sequence.*equal a training sequence"):
+        split(table, run(split=CHROMOSOMES).split, run().task, seed=1)
+
+
+def test_audit_identities_below_chance_are_refused() -> None:
+    """Identities that the audit cannot count are an error of the settings."""
+    with pytest.raises(ConfigError, match="audit_identities must be from 0.5"):
+        run(split={"audit_identities": [0.3, 0.8]})
+
+
+def values_of(task: dict[str, Any], rng: np.random.Generator, n: int) -> pd.DataFrame:
+    """Targets with a heavy tail, many equal values, or rare combinations."""
+    if task["kind"] == "regression":
+        return pd.DataFrame({"y": np.where(rng.random(n) < 0.1, np.nan, rng.standard_cauchy(n))})
+    if task["kind"] == "count":
+        return pd.DataFrame({"y": rng.poisson(np.where(rng.random(n) < 0.6, 0.1, 30)).astype(float)})
+    common = rng.random((n, 3)) < [0.5, 0.2, 0.05]
+    return pd.DataFrame(common.astype(float), columns=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"kind": "regression", "targets": ["y"]},
+        {"kind": "count", "targets": ["y"]},
+        {"kind": "multilabel", "targets": ["a", "b", "c"]},
+    ],
+)
+def test_numbers_and_label_combinations_are_stratified(task: dict[str, Any]) -> None:
+    """Every stratum has its share of every part to a few sequences; without stratification some do not."""
+    rng = np.random.default_rng(13)
+    n = 600
+    table = pd.concat([random_table(n), values_of(task, rng, n)], axis=1)
+    worst = {}
+    for stratify in (True, False):
+        chosen = run(split={"stratify": stratify}, task=task)
+        subsets = split(table, chosen.split, chosen.task, seed=1)["fold_0"].to_numpy()
+        shares = {"train": 0.7, "validation": 0.15, "test": 0.15}
+        stratum = strata(table, chosen.task)
+        assert len(set(stratum)) > 4
+        gaps = [
+            abs(((subsets == subset) & (stratum == s)).sum() - share * (stratum == s).sum())
+            for subset, share in shares.items()
+            for s in set(stratum.tolist())
+        ]
+        worst[stratify] = max(gaps)
+    assert worst[True] <= 2 < 3 < worst[False]
+
+
+def test_strata_of_numbers_are_quantiles() -> None:
+    """Bins of a number follow its order, hold equal shares, keep equal values together and missing ones apart."""
+    values = np.array([5.0] * 100 + list(range(10, 110)) + [np.nan] * 7)
+    stratum = strata(pd.DataFrame({"y": values}), run(task={"kind": "regression", "targets": ["y"]}).task)
+    assert len(set(stratum[:100])) == 1 and len(set(stratum[200:])) == 1
+    assert stratum[200] not in stratum[:200]
+    assert (np.diff(stratum[100:200]) >= 0).all()
+    assert set(np.bincount(stratum[100:200])[1:].tolist()) <= {0, 19, 20, 21}
+
+
+def test_rare_label_combinations_share_a_stratum() -> None:
+    """Combinations too rare to be spread are one stratum, so that they cannot all go to training."""
+    rng = np.random.default_rng(14)
+    targets = [f"t{i}" for i in range(9)]
+    table = pd.DataFrame((rng.random((300, 9)) < 0.5).astype(float), columns=targets)
+    task = run(task={"kind": "multilabel", "targets": targets}).task
+    assert set(strata(table, task).tolist()) == {0}
+    whole = pd.concat([random_table(300), table], axis=1)
+    done = split(whole, run().split, task, seed=1)["fold_0"].value_counts()
+    assert done["test"] == pytest.approx(45, abs=2) and done["validation"] == pytest.approx(45, abs=2)
 
 
 def test_leakage_counts_as_planted() -> None:

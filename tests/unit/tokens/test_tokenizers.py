@@ -213,6 +213,15 @@ def test_any_integers_are_codes(name: str, dtype: torch.dtype):
     assert torch.equal(tokens.ids, TOKENIZERS[name].encode(codes).ids)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", list(TOKENIZERS))
+def test_tokens_are_on_the_device_of_the_codes(name: str):
+    """Tokens of codes on a GPU lie there, and are those of the CPU."""
+    codes = codes_of([*related(7, seed=8), "ACNNGT"])
+    for ours, theirs in zip(TOKENIZERS[name].encode(codes.cuda()), TOKENIZERS[name].encode(codes), strict=True):
+        assert theirs is None or (ours.is_cuda and torch.equal(ours.cpu(), theirs))
+
+
 def test_touched_tokens():
     """A token is touched if a marked base lies in its span, and padding never is."""
     codes = codes_of(["ACGTACGTA", "ACGT"])

@@ -8,8 +8,8 @@ from torch import nn
 from toy_training import small_run, toy_tables
 
 from bioattn.errors import BioattnWarning, DataError
-from bioattn.train.evaluate import CURVES, METRICS, PREDICTIONS, TrainedModel, evaluate
-from bioattn.train.metrics import best_mcc_threshold
+from bioattn.train.evaluate import CURVES, LEAK_FREE, METRICS, PREDICTIONS, TrainedModel, evaluate
+from bioattn.train.metrics import best_mcc_threshold, score_readout
 
 
 class CountsOf(nn.Module):
@@ -142,6 +142,108 @@ def test_one_class_in_the_test_part_is_no_crash(tmp_path):
     test = at(result.metrics, subset="test").set_index("metric")
     assert np.isnan(test.loc["auroc", "value"]) and "both classes" in test.loc["auroc", "note"]
     assert test.loc["brier", "value"] >= 0
+
+
+def neighbours_of(split: pd.DataFrame, near) -> pd.DataFrame:
+    """Neighbours of every test sequence of each fold: identity 0.9 where `near` is true of its name, none else."""
+    parts = []
+    for fold in [name for name in split if name.startswith("fold_")]:
+        names = split.loc[split[fold] == "test", "name"]
+        identity = [0.9 if near(name) else np.nan for name in names]
+        parts.append(pd.DataFrame({"name": names, "fold": int(fold[5:]), "identity": identity}))
+    return pd.concat(parts)
+
+
+def test_leak_free_rows_are_the_scores_without_near_sequences(tmp_path):
+    """Leak-free rows are the metrics of test sequences without a near training one; all others stay as they were."""
+    sequences, split = toy_tables(600, n_folds=2)
+    models = [TrainedModel(f, s, CountsOf(s), 9) for f in (0, 1) for s in (0, 3)]
+    known = {name for name in sequences["name"] if int(name[1:]) % 3 == 0}
+    near = neighbours_of(split, known.__contains__)
+    plain = evaluate(RUN, sequences, split, models, work_dir=tmp_path)
+    result = evaluate(RUN, sequences, split, models, work_dir=tmp_path, neighbours=near)
+    free = at(result.metrics, subset=LEAK_FREE)
+    pd.testing.assert_frame_equal(
+        result.metrics[result.metrics["subset"] != LEAK_FREE].reset_index(drop=True), plain.metrics
+    )
+    pd.testing.assert_frame_equal(result.predictions, plain.predictions)
+    rows = at(result.predictions, model="transformer", fold=1, seed=3, subset="test")
+    rows = rows[~rows["name"].isin(known)]
+    threshold = float(at(free, fold="1", seed=3, metric="mcc")["note"].iloc[0].removeprefix("threshold "))
+    expected = score_readout("binary", rows["target"].to_numpy(), rows["score"].to_numpy(), threshold=threshold)
+    for score in expected:
+        row = at(free, model="transformer", fold="1", seed=3, metric=score.metric).iloc[0]
+        assert row["value"] == pytest.approx(score.value) and row["n"] == len(rows) == score.n
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    whole = at(free, model="transformer", fold="all", metric="auroc").iloc[0]
+    singles = at(free, model="transformer", metric="auroc")
+    assert whole["value"] == pytest.approx(singles.loc[singles["fold"] != "all", "value"].mean())
+    assert set(at(free, metric="auroc")["model"]) == {"transformer", "ensemble"}
+    assert not result.metrics.duplicated(["model", "readout", "fold", "seed", "subset", "metric"]).any()
+
+
+@pytest.mark.parametrize(
+    ("keep", "note"),
+    [
+        (lambda names, label: names[:7], "7 leak-free test sequences, at least 20 are needed"),
+        (lambda names, label: [], "0 leak-free test sequences, at least 20"),
+        (lambda names, label: [name for name in names if label[name] == 1], "are of one class"),
+    ],
+)
+def test_too_few_leak_free_sequences_have_no_score(keep, note, tmp_path):
+    """With too few leak-free sequences, or of one class, the rows are there without a value and say why."""
+    sequences, split = toy_tables(600)
+    names = split.loc[split["fold_0"] == "test", "name"].tolist()
+    free = set(keep(names, sequences.set_index("name")["label"]))
+    near = neighbours_of(split, lambda name: name not in free)
+    result = evaluate(RUN, sequences, split, [TrainedModel(0, 1, CountsOf(0), 9)], work_dir=tmp_path, neighbours=near)
+    rows = at(result.metrics, subset=LEAK_FREE)
+    assert set(rows["metric"]) == set(at(result.metrics, subset="test")["metric"])
+    assert rows["value"].isna().all() and rows["ci_low"].isna().all()
+    assert rows["note"].str.contains(note).all() and (rows["n"] == len(free)).all()
+
+
+def test_a_fold_without_leak_free_score_is_left_out_of_the_mean(tmp_path):
+    """The mean over folds is that of the folds whose leak-free sequences could be scored, and says so."""
+    sequences, split = toy_tables(600, n_folds=2)
+    near = neighbours_of(split, lambda name: False)
+    near.loc[near["fold"] == 1, "identity"] = 1.0
+    models = [TrainedModel(f, 0, CountsOf(0), 9) for f in (0, 1)]
+    rows = at(
+        evaluate(RUN, sequences, split, models, work_dir=tmp_path, neighbours=near).metrics,
+        subset=LEAK_FREE,
+        metric="auroc",
+    ).set_index("fold")
+    assert np.isnan(rows.loc["1", "value"])
+    assert (
+        rows.loc["all", ["value", "ci_low", "ci_high"]].tolist()
+        == rows.loc["0", ["value", "ci_low", "ci_high"]].tolist()
+    )
+    assert rows.loc["all", "note"] == "mean of 2 folds and seeds, 1 of them undefined"
+
+
+def test_leak_free_scores_of_other_tasks(tmp_path):
+    """Classes and numbers have leak-free rows with all their metrics."""
+    classes = small_run(
+        task={"kind": "multiclass", "classes": ["a", "b", "c"]}, evaluate={"bootstrap": 5, "baselines": []}
+    )
+    numbers = small_run(task={"kind": "regression", "targets": ["label"]}, evaluate={"bootstrap": 5, "baselines": []})
+    for run, kind, factors in ((classes, "binary", (0.1, -0.2, 0.3)), (numbers, "regression", (1.0,))):
+        sequences, split = toy_tables(600, kind=kind)
+        near = neighbours_of(split, lambda name: int(name[1:]) % 3 == 0)
+        models = [TrainedModel(0, 1, CountsOf(0, factors), 9)]
+        metrics = evaluate(run, sequences, split, models, work_dir=tmp_path, neighbours=near).metrics
+        free, test = at(metrics, subset=LEAK_FREE), at(metrics, subset="test")
+        assert free["metric"].tolist() == test["metric"].tolist()
+        assert free["value"].notna().all() and (free["n"].to_numpy() < test["n"].to_numpy()).all()
+
+
+def test_neighbours_of_another_split_are_refused(tmp_path):
+    """A test sequence without a row among the neighbours is an error that names it."""
+    sequences, split = toy_tables(300)
+    near = neighbours_of(split, lambda name: False).iloc[1:]
+    with pytest.raises(DataError, match="no row of fold 0 for 1 of .* held-out sequences"):
+        evaluate(RUN, sequences, split, [TrainedModel(0, 1, CountsOf(0), 9)], work_dir=tmp_path, neighbours=near)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,13 @@ MODEL = ModelConfig(
     d_model=16, n_layers=1, n_heads=2, d_feedforward=16, dropout=0.0, stem=StemConfig(kind="none", pool=1)
 )
 TRAIN = TrainConfig(batch_size=64, learning_rate=0.01, device="cpu")
+#: Words among which "A" can only be the last: with any base behind it, the two become one word.
+LAST_A = BpeTokenizer(
+    ["A", "C", "G", "T", *("A" + base for base in "ACGT")],
+    [("A", base) for base in "ACGT"],
+    bases_per_token=1.5,
+    fewest_bases_per_token=1.0,
+)
 KMERS = [KmerTokenizer(2, 2), KmerTokenizer(3, 2), KmerTokenizer(3, 1), KmerTokenizer(4, 1), NucleotideTokenizer()]
 
 
@@ -36,7 +43,7 @@ def every_sequence(length: int) -> list[str]:
 
 
 @pytest.mark.parametrize("length", [1, 2, 6])
-@pytest.mark.parametrize("tokenizer", [*KMERS, BPE], ids=lambda t: f"{t.k}-{t.stride}" if t.on_grid else "bpe")
+@pytest.mark.parametrize("tokenizer", [*KMERS, BPE, LAST_A], ids=lambda t: f"{t.describe()['kind']}{t.n_tokens}")
 def test_probabilities_of_all_sequences_sum_to_one(tokenizer, length: int):
     """Over all sequences of a length: no tokenizer spends probability on what cannot be, and none has too much."""
     words = possible_words(tokenizer, codes_of(every_sequence(length)))

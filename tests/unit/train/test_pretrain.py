@@ -28,6 +28,7 @@ from bioattn.train.pretrain import (
     MaskedModel,
     Pretraining,
     hidden_bases,
+    isolated_bits,
     pretrain,
     read_pretrained,
 )
@@ -287,6 +288,16 @@ def test_random_text_cannot_be_predicted():
         assert markov_bits(windows, windows, order=order, both_strands=False) == pytest.approx(2, abs=0.01)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("conv", 2.0), ("bases", 2.0), ("words", None)])
+def test_single_bases_without_an_idea_take_two_bits(name: str, expected: float | None):
+    """A head of zeros guesses all four bases evenly: two bits for each; words are not guessed base by base."""
+    model = masked_model(name)
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    windows = codes_of_texts(["ACGTATAATGCATTTGACG", "GGATTACCATA"] * 40)
+    assert isolated_bits(model, windows, rules(), seed=1) == (expected and pytest.approx(expected))
+
+
 # -------------------------------------------------------------------- pretraining
 
 
@@ -319,10 +330,19 @@ def test_result_holds_history_and_record(pretrained):
     assert record["best_epoch"] == best
     assert record["validation_bits_per_base"] == result.history["validation_bits_per_base"][best]
     assert record["order3_bits"] < record["order0_bits"] < 2
+    assert record["isolated_bits"] > 0
     assert not result.model.training
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if n != "conv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cls",
+        "overlapping",
+        "words",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bases", "gru", "tiling")),
+    ],
+)
 def test_every_kind_of_model_learns(genome: Path, name: str):
     """Held-out loss is below that of an even guess, whatever a token is; where it is a base, so are the bits."""
     result = pretrain(pretrain_run(genome, model=MODELS[name], epochs=2, both_strands=False), *toy_tables())

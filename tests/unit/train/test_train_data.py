@@ -10,6 +10,7 @@ from bioattn.config import AugmentConfig, TaskConfig, TrainConfig
 from bioattn.data import alphabet
 from bioattn.data.alphabet import PAD, reverse_complement
 from bioattn.errors import BioattnWarning, ConfigError, DataError
+from bioattn.io.tables import write_parquet
 from bioattn.models import build_model
 from bioattn.tokens.nucleotide import decode
 from bioattn.train.augment import reverse_complement_padded
@@ -197,6 +198,43 @@ def test_prediction_keeps_order_and_mode():
     model.eval()
     single = np.concatenate([predict(model, part.tokens[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(predicted, single, atol=1e-6)
+
+
+def test_predictions_of_examples_are_those_of_their_matrix():
+    """Given as examples or as codes, of which only a batch is unpacked at a time, sequences have the same readouts."""
+    model = build_model(small_run().model, n_readouts=2, seed=1)
+    part = examples(["ACGTACG", "AC", "GGATTACAGG", "T" * 9, "CAT"]).take(np.array([3, 1, 1, 0]))
+    expected = predict(model, part.tokens, batch_size=3)
+    assert (predict(model, part, batch_size=3) == expected).all()
+    assert (predict(model, part.codes, batch_size=3) == expected).all()
+
+
+def test_subsets_and_resamples_share_one_block(tmp_path):
+    """Training, validation, test and a bootstrap of them copy no base, from a table as from a file."""
+    sequences, split = toy_tables(200)
+    write_parquet(tmp_path / "sequences.parquet", sequences, {})
+    for source in (sequences, tmp_path / "sequences.parquet"):
+        parts = load_examples(source, split, TASK, fold=0)
+        seen = training_parts(parts, TrainConfig(resample="bootstrap", permute_labels=True, batch_size=8), seed=1)
+        blocks = [part.codes.flat for part in [*parts.values(), *seen]]
+        assert all(np.shares_memory(blocks[0], block) for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.drop(columns="label"), "no column \\['label'\\]"),
+        (lambda s: s.drop(columns="sequence"), "no column \\['sequence'\\]"),
+        (lambda s: s.assign(sequence=s["sequence"].where(s["name"] != "s3", None)), "missing"),
+    ],
+)
+def test_bad_files_are_named_as_bad_tables(tmp_path, change, message):
+    """A file that lacks a column or a sequence raises as the table does."""
+    sequences, split = toy_tables(40)
+    write_parquet(tmp_path / "sequences.parquet", change(sequences), {})
+    for source in (change(sequences), tmp_path / "sequences.parquet"):
+        with pytest.raises(DataError, match=message):
+            load_examples(source, split, TASK, fold=0)
 
 
 def test_fingerprint_sees_targets_and_sequences():
