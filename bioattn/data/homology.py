@@ -366,7 +366,7 @@ class _Joined:
             self._join(some.at.take(self._related(some)))
 
     def _related(self, scored: _Scored) -> Bools:
-        enough = scored.identical >= self.identity * _shorter(self.bases, scored.at)
+        enough = scored.identical / _shorter(self.bases, scored.at) >= self.identity
         return enough & (scored.score >= self.lowest_score)
 
     def _open(self, at: Diagonals) -> Bools:

@@ -8,6 +8,8 @@ rule report:
         config=results("config.yaml"),
         summary=results("data", "summary.json"),
         leakage=results("split", "leakage.tsv"),
+        audit=results("split", "audit.tsv"),
+        neighbours=results("split", "neighbours.parquet"),
         metrics=results("evaluation", "metrics.tsv"),
         predictions=results("evaluation", "predictions.parquet"),
         curves=results("evaluation", "curves.parquet"),

@@ -75,10 +75,10 @@ def test_each_fold_has_its_own_training_sequences() -> None:
 
 def test_counts_are_those_of_the_neighbours() -> None:
     """Counts and shares at every identity are those of the table of neighbours, which chance does not reach."""
-    found = planted(audit_identities=[0.7, 0.95], leak_free_identity=0.85)
+    found = planted(audit_identities=[0.7, 1.0], leak_free_identity=0.9)
     for fold in (0, 1):
         rows = measures(found, "related", fold=fold, subset="test")
-        assert rows["identity"].tolist() == [0.7, 0.85, 0.95]
+        assert rows["identity"].tolist() == [0.7, 0.9, 1.0]
         assert rows["count"].tolist() == [20, 20, 10] and rows["n"].tolist() == [40] * 3
         assert rows["value"].tolist() == [0.5, 0.5, 0.25]
         assert rows["chance"].tolist() == [0, 0, 0]

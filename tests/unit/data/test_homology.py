@@ -203,6 +203,20 @@ def test_groups_are_those_of_exhaustive_alignment(seed: int, length: int, identi
     assert all(len(set(loosest[groups == group])) == 1 for group in set(groups))
 
 
+@pytest.mark.parametrize("identity", [0.55, 0.57, 0.7, 0.8])
+def test_the_identity_itself_is_enough(identity: float) -> None:
+    """Two sequences that overlap by exactly the asked share are related, by one base less they are not."""
+    rng = np.random.default_rng(17)
+    one, other = dna(rng, 100), dna(rng, 100)
+    n = round(100 * identity)
+    for overlap, n_groups in ((n, 1), (n - 1, 2)):
+        at = 100 - overlap
+        beside = one[at:] + ("A" if other[0] == "C" else "C") * 3 + other[: at - 3]
+        sequences = [one, beside, *(dna(rng, 100) for _ in range(3))]
+        assert exact_identity(one, beside) == overlap / 100
+        assert len(set(groups_of(relatives(sequences, identity).edges, 5)[:2])) == n_groups
+
+
 def test_given_groups_are_kept_and_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs within a given group are not looked at again; the edges join groups that are related."""
     rng = np.random.default_rng(7)

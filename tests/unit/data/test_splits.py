@@ -161,6 +161,13 @@ def test_overlapping_intervals_share_a_group(intervals: list[tuple[Any, ...]], d
     assert assign_groups(table, rules).tolist() == pd.factorize(np.array(group))[0].tolist()
 
 
+def test_an_interval_inside_another_does_not_end_the_cluster() -> None:
+    """What overlaps a long interval joins it, though shorter ones begin and end in between."""
+    table = random_table(4)
+    table["start"], table["end"] = [0, 10, 50, 101], [100, 20, 60, 130]
+    assert assign_groups(table, run(split={"group_by": ["overlap"]}).split).tolist() == [0, 0, 0, 1]
+
+
 def test_an_interval_without_an_end_is_as_long_as_its_sequence() -> None:
     """Where no end is given, the start and the sequence's length make the interval."""
     table = random_table(3, length=40)
@@ -529,6 +536,17 @@ def test_partition_balances_strata_of_single_members() -> None:
     parts = partition(counts, [0.7, 0.2, 0.1], sink=True, rng=np.random.default_rng(1))
     found = np.array([[((parts == p) & (strata == s)).sum() for s in range(3)] for p in range(3)])
     assert np.abs(found - np.outer([0.7, 0.2, 0.1], [100, 300, 70])).max() <= 1.5
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_held_out_parts_are_not_overfilled(seed: int) -> None:
+    """No held-out part takes more than its size and 2 %, however groups and strata go together."""
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rng.exponential(3, (60, 4)) * rng.exponential(1, (60, 1)))
+    counts[0, 0] += 1
+    parts = partition(counts, [0.7, 0.2, 0.1], sink=True, rng=rng)
+    sizes = [counts[parts == part].sum() for part in range(3)]
+    assert sizes[1] <= max(1, 1.02 * 0.2 * counts.sum()) and sizes[2] <= max(1, 1.02 * 0.1 * counts.sum())
 
 
 def test_subsets_follow_names_not_rows() -> None:
