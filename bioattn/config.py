@@ -841,7 +841,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "pretrain": ("seed", "motifs", "model", "pretrain", "train"),
     "train": ("seed", "task", "motifs", "model", "pretrain", "train"),
     "evaluate": ("seed", "task", "split", "motifs", "model", "train", "evaluate"),
-    "bakeoff": ("seed", "task", "motifs", "model", "train", "evaluate", "bakeoff", "explain"),
+    "bakeoff": ("seed", "task", "motifs", "model", "train", "bakeoff", "explain"),
     "heads": ("seed", "task", "motifs", "explain"),
     "coattention": ("seed", "task", "motifs", "interactions"),
     "interactions": ("seed", "data.interventional", "task", "motifs", "interactions"),
@@ -850,6 +850,11 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
         "explain", "interactions",
     ),
 }  # fmt: skip
+
+#: Settings of `train` that pretraining takes over; the others must not pretrain again.
+PRETRAIN_FROM_TRAIN = (
+    "weight_decay", "warmup_fraction", "gradient_clip", "device", "precision", "threads", "memory_gb",
+)  # fmt: skip
 
 
 def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
@@ -868,9 +873,11 @@ def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
             source = source[part]
             target = target.setdefault(part, {})
         target[last] = source[last]
-    if step in ("pretrain", "train"):
+    if step == "train":
         # One job per seed: the list of the others must not retrain this one.
         picked["train"] = {k: v for k, v in picked["train"].items() if k != "seeds"}
+    if step == "pretrain":
+        picked["train"] = {k: picked["train"][k] for k in PRETRAIN_FROM_TRAIN}
     return picked
 
 

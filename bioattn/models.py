@@ -211,13 +211,17 @@ class SequenceModel(nn.Module):
     def _real_stem_tokens(self, real_BL: Tensor) -> Tensor:
         return F.max_pool1d(real_BL[:, None].float(), self.token_bp, ceil_mode=True)[:, 0] > 0
 
-    def tail(self, hidden_BLD: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Readouts (B, T) of embedded tokens (B, t, D)."""
+    def encode(self, hidden_BLD: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encoded tokens (B, n_prefix + t, D) of embedded ones (B, t, D), and which are real, or None if all are."""
         if self.prefix is not None:
             hidden_BLD = torch.cat([self.prefix.expand(len(hidden_BLD), 1, -1), hidden_BLD], dim=1)
             keep = None if keep is None else F.pad(keep, (1, 0), value=True)
-        pooled_BD = self.pooling(self.encoder(hidden_BLD, keep=keep), keep=keep)
-        return self.readout(pooled_BD) * self.readout_sd + self.readout_mean
+        return self.encoder(hidden_BLD, keep=keep), keep
+
+    def tail(self, hidden_BLD: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Readouts (B, T) of embedded tokens (B, t, D)."""
+        encoded_BLD, keep = self.encode(hidden_BLD, keep)
+        return self.readout(self.pooling(encoded_BLD, keep=keep)) * self.readout_sd + self.readout_mean
 
 
 def one_hot(tokens: Tensor) -> Tensor:
@@ -264,7 +268,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stem = _stem(config, motifs) if words is None else TokenEmbedding(words.n_tokens, config.d_model)
-        encoder = _build_encoder(config)
+        encoder = build_encoder(config)
         return SequenceModel(
             stem,
             encoder,
@@ -308,7 +312,8 @@ def _stem(config: ModelConfig, motifs: Sequence[Motif]) -> BaseStem | ConvStem:
     )
 
 
-def _build_encoder(config: ModelConfig) -> Encoder | RecurrentEncoder:
+def build_encoder(config: ModelConfig) -> Encoder | RecurrentEncoder:
+    """Encoder of a configuration, with weights drawn from the current random state."""
     if config.encoder != "attention":
         return RecurrentEncoder(config.d_model, config.n_layers, kind=config.encoder, dropout=config.dropout)
     n_prefix = 1 if config.pooling == "cls" else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from bioattn.config import RunConfig, parse_run
 
@@ -85,6 +86,20 @@ def pretrain_run(fasta: Path, *, model: dict[str, Any] | None = None, **pretrain
     settings = {"fasta": [str(fasta)], "epochs": 3, "batch_size": 32, "learning_rate": 0.01, **pretrain}
     train = {"epochs": 3, "batch_size": 32, "learning_rate": 0.01, "device": "cpu"}
     return parse_run({"model": {**SMALL_MODEL, **(model or {})}, "train": train, "pretrain": settings})
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Raise in a step of training: the fast cousin of a kill."""
+    from bioattn.train.module import StepModule
+
+    training_step = StepModule.training_step
+
+    def failing(self: StepModule, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == step:
+            raise RuntimeError("stop")
+        return training_step(self, batch, batch_idx)
+
+    patch.setattr(StepModule, "training_step", failing)
 
 
 def _die_at(kill: str) -> None:

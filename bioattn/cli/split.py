@@ -8,7 +8,7 @@ import typer
 from bioattn.cli.options import Run, Sequences, Settings, step_record
 from bioattn.config import load_run
 from bioattn.data.audit import audit
-from bioattn.data.splits import leakage
+from bioattn.data.splits import fold_columns, leakage
 from bioattn.data.splits import split as split_sequences
 from bioattn.io.files import replacing_folder
 from bioattn.io.tables import read_parquet, write_parquet, write_tsv
@@ -32,7 +32,7 @@ def split(
         write_tsv(folder / "leakage.tsv", leakage(table, subsets), record)
         write_parquet(folder / "neighbours.parquet", audited.neighbours, search)
         write_tsv(folder / "audit.tsv", audited.table, search)
-    n_folds = sum(name.startswith("fold_") for name in subsets.columns)
+    n_folds = len(fold_columns(subsets))
     test = audited.neighbours[audited.neighbours["subset"] == "test"]
     near = (test["identity"] >= chosen.split.leak_free_identity).mean()
     typer.echo(

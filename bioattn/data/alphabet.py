@@ -23,7 +23,8 @@ for _i, _letter in enumerate(LETTERS):
 _TABLE = _CODE.tobytes()
 _LETTER = np.frombuffer(b"ACGTN.", dtype=np.uint8)
 _COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN, PAD], dtype=np.uint8)
-_COMPLEMENT_TEXT = str.maketrans("ACGTRYSWKMBDHVN", "TGCAYRSWMKVHDBN")
+_PAIRED = "ACGTRYSWKMBDHVN", "TGCAYRSWMKVHDBN"
+_COMPLEMENT_TEXT = str.maketrans(*(letters + letters.lower() for letters in _PAIRED))
 #: Bases encoded at a time: bounds what is held besides the result.
 _CHUNK_BASES = 2**22
 
@@ -31,6 +32,11 @@ _CHUNK_BASES = 2**22
 def encode(sequence: str) -> NDArray[np.uint8]:
     """Codes of a sequence, shape (L,): A C G T = 0 1 2 3, anything else 4."""
     return _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)]
+
+
+def encode_bytes(letters: bytes) -> NDArray[np.uint8]:
+    """Codes of letters of one byte each, read-only."""
+    return np.frombuffer(letters.translate(_TABLE), dtype=np.uint8)
 
 
 def decode(codes: NDArray[np.integer]) -> str:
@@ -97,7 +103,7 @@ def _flat(texts: list[str] | pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.in
         strings = texts.to_pylist() if isinstance(texts, pa.Array) else texts
         letters = "".join(strings).encode("latin-1", "replace")
         lengths = np.fromiter(map(len, strings), dtype=np.int64, count=len(strings))
-    return np.frombuffer(letters.translate(_TABLE), dtype=np.uint8), lengths
+    return encode_bytes(letters), lengths
 
 
 def _arrow_bytes(texts: pa.Array) -> tuple[bytes, NDArray[np.int64]] | None:
@@ -112,12 +118,17 @@ def _arrow_bytes(texts: pa.Array) -> tuple[bytes, NDArray[np.int64]] | None:
 
 
 def reverse_complement(sequence: str) -> str:
-    """The other strand, read 5' to 3'."""
-    return sequence.upper().translate(_COMPLEMENT_TEXT)[::-1]
+    """The other strand, read 5' to 3', in upper case."""
+    return other_strand(sequence.upper())
+
+
+def other_strand(letters: str) -> str:
+    """The other strand, read 5' to 3'; upper and lower case stay with their bases."""
+    return letters.translate(_COMPLEMENT_TEXT)[::-1]
 
 
 def reverse_complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The other strand of codes (..., L) without padding."""
+    """The other strand of codes (..., L); padding comes out on the left."""
     return _COMPLEMENT[codes[..., ::-1]]
 
 

@@ -11,6 +11,7 @@ from bioattn.config import SplitConfig, TaskConfig
 from bioattn.data.homology import Neighbours, nearest
 from bioattn.data.seeds import Seeds, sensitivity
 from bioattn.data.sequences import SUBSETS
+from bioattn.data.splits import check_same_rows, fold_columns
 from bioattn.errors import DataError
 
 HELD_OUT = SUBSETS[1:]
@@ -59,9 +60,8 @@ def audit(table: pd.DataFrame, split_table: pd.DataFrame, rules: SplitConfig, ta
     split_table : DataFrame
         As `splits.split` returns it, in the same order.
     """
-    if not (table["name"].to_numpy() == split_table["name"].to_numpy()).all():
-        raise DataError("split and sequences must hold the same names in the same order: make the split anew")
-    folds = [name for name in split_table.columns if name.startswith("fold_")]
+    check_same_rows(table, split_table)
+    folds = fold_columns(split_table)
     subsets = split_table[folds].to_numpy(dtype=object)
     train = subsets == "train"
     identities = sorted({*rules.audit_identities, rules.leak_free_identity})

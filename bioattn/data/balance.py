@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from bioattn.config import TaskConfig
 from bioattn.data import alphabet
 from bioattn.data.composition import FEATURES, features, gc_share, kmer_counts
+from bioattn.data.partition import components
 from bioattn.rng import stream
 
 Floats = NDArray[np.float64]
@@ -199,9 +198,7 @@ def _joined(*keys: list[str]) -> Ints:
         first[labels[::-1]] = np.arange(n_rows)[::-1]
         left.append(first[labels])
         right.append(np.arange(n_rows))
-    edges = (np.ones(n_rows * len(keys)), (np.concatenate(left), np.concatenate(right)))
-    groups: Ints = connected_components(coo_matrix(edges, shape=(n_rows, n_rows)), directed=False)[1]
-    return groups
+    return components(n_rows, np.concatenate(left), np.concatenate(right))
 
 
 def _folds(y: Floats, groups: Ints, rng: np.random.Generator) -> Ints | None:

@@ -30,7 +30,7 @@ def kmer_counts(sequences: Sequence[str] | Any, k: int) -> NDArray[np.int64]:
     width = alphabet.N_LETTERS**k
     parts = [np.zeros((0, width), dtype=np.int64)]
     for codes, lengths in alphabet.encode_flat(sequences):
-        row, kmer = _kmers(codes, lengths, k)
+        row, kmer = words_of(codes, lengths, k)
         parts.append(np.bincount(row * width + kmer, minlength=len(lengths) * width).reshape(-1, width))
     return np.concatenate(parts)
 
@@ -40,12 +40,14 @@ def kmer_totals(sequences: Sequence[str] | Any, k: int) -> NDArray[np.int64]:
     width = alphabet.N_LETTERS**k
     totals = np.zeros(width, dtype=np.int64)
     for codes, lengths in alphabet.encode_flat(sequences):
-        totals += np.bincount(_kmers(codes, lengths, k)[1], minlength=width)
+        totals += np.bincount(words_of(codes, lengths, k)[1], minlength=width)
     return totals
 
 
-def _kmers(codes: NDArray[np.uint8], lengths: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and code of every k-mer of sequences that lie one after the other."""
+def words_of(
+    codes: NDArray[np.uint8], lengths: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and number of every word of k known bases, of sequences that lie one after the other."""
     n_windows = max(len(codes) - k + 1, 0)
     row = np.repeat(np.arange(len(lengths)), lengths)
     keep = row[:n_windows] == row[len(row) - n_windows :]

@@ -25,10 +25,9 @@ import numpy as np
 import pandas as pd
 from Bio.Align import PairwiseAligner
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from bioattn.data import alphabet
+from bioattn.data.partition import components
 from bioattn.data.seeds import Bases, Bools, Diagonals, Ints, Seeds, choose_seeds, chunks, diagonals
 from bioattn.errors import DataError
 from bioattn.rng import stream
@@ -386,11 +385,8 @@ class _Joined:
         left, right = at.query[real], at.target[real]
         if len(left):
             self.edges.append((left, right))
-            linked = coo_matrix(
-                (np.ones(len(left), dtype=bool), (self.labels[left], self.labels[right])),
-                shape=(self.labels.max() + 1,) * 2,
-            )
-            self.labels = connected_components(linked, directed=False)[1].astype(np.int64)[self.labels]
+            linked = components(int(self.labels.max()) + 1, self.labels[left], self.labels[right])
+            self.labels = linked[self.labels]
 
 
 # ---------------------------------------------------------------------------- nearest

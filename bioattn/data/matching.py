@@ -36,7 +36,7 @@ _SET_BITS = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uin
 #: Mask of the first j bits of a byte.
 _FIRST_BITS = np.array([0xFF ^ (0xFF >> j) for j in range(8)], dtype=np.uint8)
 
-_CODES = alphabet.encode(bytes(range(256)).decode("latin-1"))
+_CODES = alphabet.encode_bytes(bytes(range(256)))
 #: Kinds of letters that are counted -> whether a byte is one.
 _KINDS = {
     "gc": (_CODES == 1) | (_CODES == 2),

@@ -1,10 +1,12 @@
-"""Deals whole groups out to parts, so that the parts have their sizes and look alike."""
+"""Groups of related rows, and how whole groups are dealt out so that parts have their sizes and look alike."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from bioattn.config import TaskConfig
 
@@ -85,6 +87,13 @@ def partition(
         for stratum, n in members:
             filled[best][stratum] += n
     return parts
+
+
+def components(n_rows: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the connected component of each row, (n_rows,), given the two ends of every edge."""
+    graph = coo_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(n_rows, n_rows))
+    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return labels
 
 
 def group_counts(groups: NDArray[np.int64], strata: NDArray[np.int64]) -> NDArray[np.int64]:

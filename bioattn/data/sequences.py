@@ -120,8 +120,8 @@ class Ingested:
     before: pd.DataFrame | None = None
 
 
-class _Bad(Exception):
-    """Why one record cannot be used."""
+class Unusable(Exception):
+    """Why a record, or the place it comes from, gives no sequence."""
 
 
 def build_table(
@@ -179,7 +179,7 @@ def build_table(
         else:
             try:
                 rows.add(reader.row(record))
-            except _Bad as bad:
+            except Unusable as bad:
                 if rules.on_bad_record == "fail":
                     reader.check_pattern(records)
                 sorted_out.reject(BadRecord(record.file, record.line, reader.shown_name(record), str(bad)))
@@ -263,10 +263,12 @@ def finish(
         ingested.table, target=task.targets[0], rules=negatives, seed=seed, genome=genome, exclude=exclude
     )
     check_targets(made.table, task)
-    rejected = pd.concat([ingested.rejected, made.rejected], ignore_index=True) if len(made.rejected) else None
+    rejected = ingested.rejected
+    if len(made.rejected):
+        rejected = pd.concat([rejected, made.rejected], ignore_index=True)
     n_made = len(made.table) - len(ingested.table)
     summary = {**ingested.summary, "n_negatives_made": n_made, **summarise(made.table, task)}
-    return Ingested(made.table, ingested.rejected if rejected is None else rejected, summary, made.before)
+    return Ingested(made.table, rejected, summary, made.before)
 
 
 def check_targets(table: pd.DataFrame, task: TaskConfig) -> None:
@@ -365,19 +367,19 @@ class _Reader:
         if record.labels is not None:
             self.used[record.labels].add(name)  # even if the record is bad: its labels are not the problem
         if name in self.seen:
-            raise _Bad(
+            raise Unusable(
                 f"found the name a second time (first {self.places.shown(self.seen[name])}), names must differ: set "
                 f"data.name_from: {'number' if self.rules.name_from == 'full_header' else 'number or full_header'}"
             )
         try:
             letters = clean(record.sequence, self.rules, rng=lambda: stream(self.seed, "ambiguous", name))
         except DataError as error:
-            raise _Bad(str(error)) from None
+            raise Unusable(str(error)) from None
         cells = self._fields(record, name, groups)
         targets = self._targets(cells)
         split = cells.pop("split", "")
         if split not in _MISSING and split not in SUBSETS:
-            raise _Bad(f"found split '{split}', allowed are {', '.join(SUBSETS)} or nothing")
+            raise Unusable(f"found split '{split}', allowed are {', '.join(SUBSETS)} or nothing")
         cells.update(_place(cells, letters.before, letters.after))
         self.seen[name] = self.places.add(record.file, record.line)
         self.n_ambiguous += letters.n_ambiguous
@@ -430,13 +432,13 @@ class _Reader:
         # A region has a name and a header: the name is the header's first word.
         if record.name is not None and (record.header is None or self.rules.name_from == "first_word"):
             if not record.name:
-                raise _Bad("found no name, every row needs one")
+                raise Unusable("found no name, every row needs one")
             return record.name
         if self.rules.name_from == "number" or record.header is None:
             return f"{record.sample}_{record.number:06d}"
         name = record.header if self.rules.name_from == "full_header" else (record.header.split() or [""])[0]
         if not name:
-            raise _Bad("found a header without a name, expected '>name': or set data.name_from: number")
+            raise Unusable("found a header without a name, expected '>name': or set data.name_from: number")
         return name
 
     def _groups(self, record: Record) -> dict[str, str]:
@@ -445,7 +447,9 @@ class _Reader:
         self.first_header = self.first_header or record
         match = self.pattern.search(record.header)
         if match is None:
-            raise _Bad(f"data.header_pattern does not match its header '{record.header}', it must match every header")
+            raise Unusable(
+                f"data.header_pattern does not match its header '{record.header}', it must match every header"
+            )
         self.pattern_matched = True
         return {key: value for key, value in match.groupdict().items() if value is not None}
 
@@ -454,14 +458,14 @@ class _Reader:
         if record.labels is not None:
             row = self.labels[record.labels].get(name)
             if row is None:
-                raise _Bad(f"found no row for it in the labels {record.labels}, every record needs one")
+                raise Unusable(f"found no row for it in the labels {record.labels}, every record needs one")
             sources.append((record.labels, row.values))
         merged: dict[str, str] = {}
         origin: dict[str, str] = {}
         for source, values in sources:
             for key, value in values.items():
                 if key in merged:
-                    raise _Bad(f"found '{key}' in {origin[key]} and in {source}, allowed is one source")
+                    raise Unusable(f"found '{key}' in {origin[key]} and in {source}, allowed is one source")
                 merged[key], origin[key] = value, source
         return merged
 
@@ -469,13 +473,13 @@ class _Reader:
         values: dict[str, float] = {}
         for target in self.task.targets:
             if target not in cells:
-                raise _Bad(
+                raise Unusable(
                     f"found no value of the target '{target}', give it by the column label or labels of samples.tsv, "
                     f"as a column of the table, or as (?P<{target}>...) in data.header_pattern"
                 )
             values[target] = parse_target(cells[target], target, self.task)
         if all(np.isnan(value) for value in values.values()):
-            raise _Bad(f"found no value of any target ({', '.join(values)}), at least one is needed")
+            raise Unusable(f"found no value of any target ({', '.join(values)}), at least one is needed")
         return values
 
 
@@ -484,10 +488,10 @@ def parse_target(text: str, target: str, task: TaskConfig) -> float:
     if text in _MISSING:
         if task.kind in ("multilabel", "regression"):
             return float("nan")
-        raise _Bad(f"found no value of the target '{target}', a {task.kind} target needs one")
+        raise Unusable(f"found no value of the target '{target}', a {task.kind} target needs one")
     if task.kind == "multiclass":
         if text not in task.classes:
-            raise _Bad(f"found '{text}' as target '{target}', allowed are {', '.join(task.classes)} (task.classes)")
+            raise Unusable(f"found '{text}' as target '{target}', allowed are {', '.join(task.classes)} (task.classes)")
         return float(list(task.classes).index(text))
     try:
         value = float(text)
@@ -495,11 +499,11 @@ def parse_target(text: str, target: str, task: TaskConfig) -> float:
         value = float("nan")
     if task.kind in ("binary", "multilabel") and value not in (0.0, 1.0):
         missing = ", or NA" if task.kind == "multilabel" else ""
-        raise _Bad(f"found '{text}' as target '{target}', allowed are 0 and 1{missing} ({task.kind})")
+        raise Unusable(f"found '{text}' as target '{target}', allowed are 0 and 1{missing} ({task.kind})")
     if task.kind == "count" and not (value >= 0 and value.is_integer()):
-        raise _Bad(f"found '{text}' as target '{target}', allowed are whole numbers of at least 0 (count)")
+        raise Unusable(f"found '{text}' as target '{target}', allowed are whole numbers of at least 0 (count)")
     if not np.isfinite(value):
-        raise _Bad(f"found '{text}' as target '{target}', allowed are finite numbers ({task.kind})")
+        raise Unusable(f"found '{text}' as target '{target}', allowed are finite numbers ({task.kind})")
     return value
 
 
@@ -546,19 +550,19 @@ def _place(cells: Mapping[str, str], before: int, after: int) -> dict[str, str]:
     """Coordinates that are checked, and moved by the letters that were added at either end."""
     strand = cells.get("strand", "")
     if strand not in (*_STRANDS, *_MISSING):
-        raise _Bad(f"found strand '{strand}', allowed are {', '.join(_STRANDS)}")
+        raise Unusable(f"found strand '{strand}', allowed are {', '.join(_STRANDS)}")
     place = {}
     for key in ("start", "end"):
         if cells.get(key, "") not in _MISSING:
             if not _WHOLE_NUMBER.fullmatch(cells[key]):
-                raise _Bad(f"found {key} '{cells[key]}', allowed is a whole number of at least 0")
+                raise Unusable(f"found {key} '{cells[key]}', allowed is a whole number of at least 0")
             place[key] = int(cells[key].removesuffix(".0"))
     start, end = place.get("start"), place.get("end")
     # A region that begins before its contig has a negative start, but ends on the contig.
     if start is not None and start < 0 and (end is None or end <= 0):
-        raise _Bad(f"found start '{start}', allowed is a whole number of at least 0")
+        raise Unusable(f"found start '{start}', allowed is a whole number of at least 0")
     if end is not None and end <= (start or 0):
-        raise _Bad(f"found end '{end}', allowed is a whole number above the start")
+        raise Unusable(f"found end '{end}', allowed is a whole number above the start")
     if _STRANDS.get(strand) == "-":
         before, after = after, before
     return {key: str(value + {"start": -before, "end": after}[key]) for key, value in place.items()}

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from bioattn.config import SplitConfig, TaskConfig
 from bioattn.data import alphabet
 from bioattn.data.homology import relatives
-from bioattn.data.partition import OVERSHOOT, group_counts, partition, strata
+from bioattn.data.partition import OVERSHOOT, components, group_counts, partition, strata
 from bioattn.data.sequences import SUBSETS
 from bioattn.errors import BioattnWarning, DataError
 from bioattn.rng import stream
@@ -219,11 +217,8 @@ def _same_value(table: pd.DataFrame, column: str) -> Edges:
 
 
 def _components(n_rows: int, edges: list[Edges]) -> NDArray[np.int64]:
-    left = np.concatenate([edge[0] for edge in edges])
-    right = np.concatenate([edge[1] for edge in edges])
-    graph = coo_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(n_rows, n_rows))
-    labels = connected_components(graph, directed=False)[1]
-    return pd.factorize(labels)[0].astype(np.int64)
+    left, right = (np.concatenate(ends) for ends in zip(*edges, strict=True))
+    return pd.factorize(components(n_rows, left, right))[0].astype(np.int64)
 
 
 # -------------------------------------------------------------------------- split
@@ -416,6 +411,17 @@ def subset_of(sequences: pd.DataFrame, split_table: pd.DataFrame, *, fold: int) 
     return split_table.set_index("name").loc[sequences["name"], f"fold_{fold}"].to_numpy()
 
 
+def fold_columns(split_table: pd.DataFrame) -> list[str]:
+    """Columns of a split that hold the subsets of its folds, in order."""
+    return [name for name in split_table.columns if name.startswith("fold_")]
+
+
+def check_same_rows(table: pd.DataFrame, split_table: pd.DataFrame) -> None:
+    """Raise `DataError` unless sequences and split hold the same names in the same order."""
+    if not (table["name"].to_numpy() == split_table["name"].to_numpy()).all():
+        raise DataError("split and sequences must hold the same names in the same order: make the split anew")
+
+
 def leakage(table: pd.DataFrame, split_table: pd.DataFrame, *, kmer: int | None = None) -> pd.DataFrame:
     """What held-out sequences have in common with training, one row per fold and held-out subset.
 
@@ -435,11 +441,10 @@ def leakage(table: pd.DataFrame, split_table: pd.DataFrame, *, kmer: int | None 
         largest_group_train, kmer, and as n_ and fraction_: identical_to_train,
         reverse_complement_of_train, sharing_kmer_with_train (either strand).
     """
-    if not (table["name"].to_numpy() == split_table["name"].to_numpy()).all():
-        raise DataError("split and sequences must hold the same names in the same order: make the split anew")
+    check_same_rows(table, split_table)
     sequences = table["sequence"].to_numpy(dtype=object)
     k = kmer or min(LEAKAGE_KMER, int(table["sequence"].str.len().min()))
-    folds = [name for name in split_table.columns if name.startswith("fold_")]
+    folds = fold_columns(split_table)
     in_train = np.stack([(split_table[name] == "train").to_numpy() for name in folds], axis=1)
     shares = _shares_kmer(list(sequences), k, in_train)
     reverse = np.array([alphabet.reverse_complement(sequence) for sequence in sequences], dtype=object)

@@ -1,10 +1,8 @@
 """Letters of a genome by coordinate: an indexed FASTA file, plain or bgzip."""
 
-import contextlib
 import difflib
 import gzip
 import itertools
-import shutil
 import tempfile
 import zlib
 from collections import OrderedDict
@@ -17,13 +15,11 @@ import pysam
 from numpy.typing import ArrayLike, NDArray
 
 from bioattn.data import alphabet
+from bioattn.data.sequences import Unusable
 from bioattn.errors import DataError
-from bioattn.io.files import replacing
-from bioattn.io.htslib import quiet
+from bioattn.io.htslib import BGZIP_HEAD, is_bgzip, is_current, keep, quiet
 from bioattn.io.lines import read_lines
 
-#: Code of every byte, as a table for `bytes.translate`, which is several times quicker than indexing.
-_CODE_OF_BYTE = alphabet.encode(bytes(range(256)).decode("latin-1")).tobytes()
 #: Contigs stay in memory up to this many bytes, the last one always.
 _CACHED_BYTES = 2**29
 _CHUNK = 2**24
@@ -147,7 +143,31 @@ class Genome:
 
 
 def _coded(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.frombuffer(letters.tobytes().translate(_CODE_OF_BYTE), dtype=np.uint8).reshape(letters.shape)
+    return alphabet.encode_bytes(letters.tobytes()).reshape(letters.shape)
+
+
+class Contigs:
+    """Names of the genome's contigs by those of another file, which names few of them often: looked up once each."""
+
+    def __init__(self, genome: Genome, contig_names: Literal["exact", "chr_prefix"]) -> None:
+        self.genome, self.how = genome, contig_names
+        self.known: dict[str, str | None] = {}
+        self.reasons: dict[str, str] = {}
+
+    def get(self, name: str) -> str | None:
+        """The genome's name, None if there is none."""
+        if name not in self.known:
+            try:
+                self.known[name] = self.genome.resolve(name, self.how)
+            except DataError as error:
+                self.known[name], self.reasons[name] = None, str(error)
+        return self.known[name]
+
+    def __getitem__(self, name: str) -> str:
+        found = self.get(name)
+        if found is None:
+            raise Unusable(self.reasons[name])
+        return found
 
 
 def resolve_contig(
@@ -186,7 +206,7 @@ def _check_format(path: Path) -> bool:
     """Whether the file is bgzip. Raises `DataError` if it cannot be read, or is packed otherwise."""
     try:
         with path.open("rb") as handle:
-            head = handle.read(18)
+            head = handle.read(BGZIP_HEAD)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, expected a genome as FASTA, plain or bgzip") from None
     except OSError as error:
@@ -200,8 +220,7 @@ def _check_format(path: Path) -> bool:
                 f"or bgzip"
             )
         return False
-    # bgzip is gzip in blocks, whose header has an extra field named BC.
-    if not (head[3] & 4 and head[12:14] == b"BC"):
+    if not is_bgzip(head):
         raise DataError(
             f"{path}: found plain gzip, in which no place can be looked up, allowed are plain text and bgzip: pack it "
             f"anew with `gunzip -c {path.name} | bgzip > new.fa.gz`"
@@ -211,8 +230,7 @@ def _check_format(path: Path) -> bool:
 
 def _open(path: Path, compressed: bool) -> pysam.FastaFile:
     index, blocks = Path(f"{path}.fai"), Path(f"{path}.gzi")
-    changed = path.stat().st_mtime
-    if all(file.is_file() and file.stat().st_mtime >= changed for file in ([index, blocks] if compressed else [index])):
+    if all(is_current(file, path) for file in ([index, blocks] if compressed else [index])):
         opened = _load(path, index, blocks, compressed)
         if opened is not None:
             return opened
@@ -220,11 +238,8 @@ def _open(path: Path, compressed: bool) -> pysam.FastaFile:
         made, made_blocks = Path(folder, "fai"), Path(folder, "gzi")
         _make_index(path, made, made_blocks)
         for source, place in [(made, index), (made_blocks, blocks)]:
-            # Kept for the next time, if the folder allows it.
-            with contextlib.suppress(DataError):
-                if source.exists():
-                    with replacing(place) as temporary:
-                        shutil.copyfile(source, temporary)
+            if source.exists():
+                keep(source, place)
         opened = _load(path, made, made_blocks, compressed)
     if opened is None:
         raise DataError(f"{path}: cannot be read as FASTA: {_what_is_wrong(path)}")

@@ -9,14 +9,13 @@ from typing import NamedTuple
 import pysam
 
 from bioattn.config import DataConfig
+from bioattn.data import alphabet
 from bioattn.data.haplotypes import Edit, apply_edits, trimmed
 from bioattn.data.regions import Region
-from bioattn.data.sequences import BadRecord, Record
+from bioattn.data.sequences import BadRecord, Record, Unusable
 from bioattn.errors import DataError
-from bioattn.io.genome import Genome
+from bioattn.io.genome import Contigs, Genome
 from bioattn.io.vcf import (
-    Contigs,
-    Unusable,
     Variant,
     VcfFile,
     as_text,
@@ -38,7 +37,6 @@ HAPLOTYPE_COLUMNS = ("chromosome", "start", "end", "strand", "group", "individua
 _MOST_LOOKUPS = 20_000
 #: Regions nearer than this are looked up together.
 _GAP = 10_000
-_COMPLEMENT = str.maketrans("ACGTRYSWKMBDHVNacgtryswkmbdhvn", "TGCAYRSWMKVHDBNtgcayrswmkvhdbn")
 
 
 class _Call(NamedTuple):
@@ -84,7 +82,7 @@ def haplotype_records(
             f"{file.path}: found no samples, expected genotypes (columns after FORMAT) to make haplotypes of regions: "
             f"leave out the column regions of samples.tsv for windows around the variants"
         )
-    contigs = Contigs(genome, rules)
+    contigs = Contigs(genome, rules.regions.contig_names)
     places = [
         _Place(contig, region.start, region.end, i)
         for i, region in enumerate(regions)
@@ -137,7 +135,7 @@ def _edited(reference: str, edits: Sequence[Edit] | str, region: Region) -> str:
         raise Unusable(str(error)) from None
     if not sequence:
         raise Unusable("found a deletion of the whole region, at least one letter must remain")
-    return sequence.translate(_COMPLEMENT)[::-1] if region.strand == "-" else sequence
+    return alphabet.other_strand(sequence) if region.strand == "-" else sequence
 
 
 def _sites(

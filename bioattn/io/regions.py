@@ -11,9 +11,9 @@ from bioattn.config import RegionsConfig
 from bioattn.data import alphabet
 from bioattn.data.matching import Interval
 from bioattn.data.regions import Region
-from bioattn.data.sequences import BadRecord, LeftOut
+from bioattn.data.sequences import BadRecord, LeftOut, Unusable
 from bioattn.errors import ConfigError, DataError
-from bioattn.io.genome import Genome
+from bioattn.io.genome import Contigs, Genome
 from bioattn.io.lines import LONGEST_LINE, read_lines
 from bioattn.io.samples import REGIONS, kind_of
 
@@ -43,9 +43,6 @@ _GTF_ATTRIBUTE = re.compile(r'(?:[^;"]|"[^"]*")+')
 _GTF_STYLE = re.compile(r'\s*[^\s;="]+\s+["\w]')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-_LETTERS = "ACGTRYSWKMBDHVN"
-_OTHERS = alphabet.reverse_complement(_LETTERS)[::-1]
-_COMPLEMENT = bytes.maketrans((_LETTERS + _LETTERS.lower()).encode(), (_OTHERS + _OTHERS.lower()).encode())
 #: A contig is read whole where the wanted bases are more than one in so many of it.
 _SPARSE = 100
 
@@ -73,10 +70,6 @@ class Feature(NamedTuple):
     line: int
 
 
-class _Unusable(Exception):
-    """Why a line gives no region."""
-
-
 # ------------------------------------------------------------------------ regions
 
 
@@ -95,18 +88,15 @@ def read_regions(path: str | Path, rules: RegionsConfig, genome: Genome) -> Iter
     """
     path = Path(path)
     anchor = _anchor(path, rules)
-    contigs: dict[str, str | _Unusable] = {}
+    contigs = Contigs(genome, rules.contig_names)
     first_there: dict[tuple[str, int, int, str], tuple[str, int]] = {}
     for feature in read_features(path, rules):
         if isinstance(feature, BadRecord):
             yield feature
             continue
         try:
-            contig = contigs.get(feature.contig) or _contig(feature.contig, contigs, rules, genome)
-            if isinstance(contig, _Unusable):
-                raise contig
-            region = _region(path, feature, contig, anchor, rules, genome)
-        except _Unusable as error:
+            region = _region(path, feature, contigs[feature.contig], anchor, rules, genome)
+        except Unusable as error:
             yield BadRecord(str(path), feature.line, feature.name or _coordinates(feature), str(error))
             continue
         if rules.same_place == "merge":
@@ -157,13 +147,11 @@ def sequences_of(regions: Sequence[Region], genome: Genome) -> list[str]:
             region = regions[row]
             start, end = max(region.start, 0), min(region.end, length)
             if whole is None:
-                inside = genome.sequence(contig, start, end).encode("latin-1")
+                inside = genome.sequence(contig, start, end)
             else:
-                inside = whole[start:end].tobytes()
-            letters = b"N" * (start - region.start) + inside + b"N" * (region.end - end)
-            if region.strand == "-":
-                letters = letters.translate(_COMPLEMENT)[::-1]
-            found[row] = letters.decode("latin-1")
+                inside = whole[start:end].tobytes().decode("latin-1")
+            letters = "N" * (start - region.start) + inside + "N" * (region.end - end)
+            found[row] = alphabet.other_strand(letters) if region.strand == "-" else letters
     return found
 
 
@@ -183,32 +171,23 @@ def _anchor(path: Path, rules: RegionsConfig) -> str:
     return {"gtf": "five_prime", "gff": "five_prime", "narrowpeak": "summit"}.get(kind, "whole")
 
 
-def _contig(name: str, known: dict[str, str | _Unusable], rules: RegionsConfig, genome: Genome) -> str | _Unusable:
-    """The genome's name of a contig, or why there is none; kept, since an annotation names few contigs often."""
-    try:
-        known[name] = genome.resolve(name, rules.contig_names)
-    except DataError as error:
-        known[name] = _Unusable(str(error))
-    return known[name]
-
-
 def _region(path: Path, feature: Feature, contig: str, anchor: str, rules: RegionsConfig, genome: Genome) -> Region:
     length = genome.lengths[contig]
     if feature.start >= length or (feature.end > length and rules.off_end == "reject"):
-        raise _Unusable(
+        raise Unusable(
             f"found {feature.start}-{feature.end} on contig {contig}, which is {length} bp long: is the annotation of "
             f"another assembly?"
         )
     start, end = _interval(feature, anchor, rules)
     if (start < 0 or end > length) and rules.off_end == "reject":
-        raise _Unusable(
+        raise Unusable(
             f"its region {start}-{end} goes beyond contig {contig} of {length} bp (data.regions.off_end: pad fills "
             f"up with N)"
         )
     if end <= 0 or start >= length:
-        raise _Unusable(f"its region {start}-{end} does not touch contig {contig} of {length} bp")
+        raise Unusable(f"its region {start}-{end} does not touch contig {contig} of {length} bp")
     if end - start > LONGEST_LINE:
-        raise _Unusable(f"its region is {end - start} bp long, allowed are at most {LONGEST_LINE}")
+        raise Unusable(f"its region is {end - start} bp long, allowed are at most {LONGEST_LINE}")
     name = feature.name or f"{contig}:{start}-{end}({feature.strand})"
     return Region(contig, start, end, feature.strand, name, str(path), feature.line, feature.fields)
 
@@ -218,7 +197,7 @@ def _interval(feature: Feature, anchor: str, rules: RegionsConfig) -> tuple[int,
     if anchor == "whole":
         return feature.start, feature.end
     if anchor == "five_prime" and feature.strand == ".":
-        raise _Unusable("found no strand, data.regions.anchor: five_prime needs + or -")
+        raise Unusable("found no strand, data.regions.anchor: five_prime needs + or -")
     backward = feature.strand == "-"
     if anchor == "summit" and feature.summit is not None:
         base = feature.start + feature.summit
@@ -278,7 +257,7 @@ def _read_bed(path: Path, kind: str) -> Iterator[Feature | BadRecord]:
         name = cells[names.index("name")] if "name" in names and len(cells) == len(names) else ""
         try:
             yield _bed_feature(cells, names, kind, number)
-        except _Unusable as error:
+        except Unusable as error:
             yield BadRecord(str(path), number, name or f"line {number}", str(error))
     if not n_rows:
         raise DataError(f"{path}: found no region, expected lines with contig, start, end")
@@ -289,22 +268,22 @@ def _bed_feature(cells: list[str], names: Sequence[str], kind: str, line: int) -
         expected = {"narrowpeak": "narrowPeak has 10", "broadpeak": "broadPeak has 9"}.get(
             kind, f"the first row or header has {len(names)}" if len(names) > 3 else "BED has at least 3"
         )
-        raise _Unusable(f"found {len(cells)} columns, {expected}, separated by tabs")
+        raise Unusable(f"found {len(cells)} columns, {expected}, separated by tabs")
     start, end = _number("start", cells[1]), _number("end", cells[2])
     if start > end:
-        raise _Unusable(f"found start {start} after end {end}")
+        raise Unusable(f"found start {start} after end {end}")
     if start == end:
-        raise _Unusable(f"found start and end {start}, an empty region: BED counts from 0, and the end is not part")
+        raise Unusable(f"found start and end {start}, an empty region: BED counts from 0, and the end is not part")
     further = dict(zip(names[3:], cells[3:], strict=True))
     strand = further.pop("strand", ".")
     if strand not in ("+", "-", "."):
-        raise _Unusable(f"found strand '{strand}', allowed are +, - and .")
+        raise Unusable(f"found strand '{strand}', allowed are +, - and .")
     name = further.pop("name", "")
     summit = None
     if kind == "narrowpeak" and further["peak"] != "-1":
         summit = _number("peak", further["peak"])
         if summit >= end - start:
-            raise _Unusable(f"found summit {summit}, allowed is an offset below the length {end - start}, or -1")
+            raise Unusable(f"found summit {summit}, allowed is an offset below the length {end - start}, or -1")
     fields = {key: value for key, value in further.items() if key not in _TAKEN}
     return Feature(cells[0], start, end, strand, "" if name == "." else name, summit, fields, line)
 
@@ -342,7 +321,7 @@ def _read_gff(path: Path, rules: RegionsConfig, kind: str) -> Iterator[Feature |
         n_rows += 1
         try:
             yield _gff_feature(cells, kind, rules, number)
-        except _Unusable as error:
+        except Unusable as error:
             yield BadRecord(str(path), number, f"line {number}", str(error))
     if not n_rows:
         found = ", ".join(f"{name} ({n})" for name, n in types.most_common(10)) or "nothing"
@@ -353,21 +332,21 @@ def _read_gff(path: Path, rules: RegionsConfig, kind: str) -> Iterator[Feature |
 
 def _gff_feature(cells: list[str], kind: str, rules: RegionsConfig, line: int) -> Feature:
     if len(cells) != 9:
-        raise _Unusable(f"found {len(cells)} columns, GTF and GFF3 have 9, separated by tabs")
+        raise Unusable(f"found {len(cells)} columns, GTF and GFF3 have 9, separated by tabs")
     start, end = _number("start", cells[3]), _number("end", cells[4])
     if start < 1:
-        raise _Unusable("found start 0, allowed is at least 1: GTF and GFF3 count from 1")
+        raise Unusable("found start 0, allowed is at least 1: GTF and GFF3 count from 1")
     if start > end:
-        raise _Unusable(f"found start {start} after end {end}")
+        raise Unusable(f"found start {start} after end {end}")
     if cells[6] not in ("+", "-", ".", "?"):
-        raise _Unusable(f"found strand '{cells[6]}', allowed are +, -, . and ?")
+        raise Unusable(f"found strand '{cells[6]}', allowed are +, -, . and ?")
     # By what it holds: .gff is used for both, and the suffix may be wrong.
     is_gtf = bool(_GTF_STYLE.match(cells[8])) if "=" in cells[8] else kind == "gtf" or bool(cells[8].strip(". "))
     attributes = _gtf_attributes(cells[8]) if is_gtf else _gff_attributes(cells[8])
     named = (rules.name_attribute,) if rules.name_attribute else _name_attributes(is_gtf, rules.feature)
     name = next((attributes[key] for key in named if key and attributes.get(key)), "")
     if rules.name_attribute and not name:
-        raise _Unusable(
+        raise Unusable(
             f"found no attribute '{rules.name_attribute}' (data.regions.name_attribute), it has "
             f"{', '.join(attributes) or 'none'}"
         )
@@ -409,5 +388,5 @@ def _number(what: str, text: str) -> int:
     if _NUMBER.fullmatch(text):
         return int(text)
     if _NUMBER.fullmatch(text.removeprefix("-")):
-        raise _Unusable(f"found {what} {text}, allowed is at least 0")
-    raise _Unusable(f"found {what} '{text}', allowed is a whole number of at least 0")
+        raise Unusable(f"found {what} {text}, allowed is at least 0")
+    raise Unusable(f"found {what} '{text}', allowed is a whole number of at least 0")

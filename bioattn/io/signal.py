@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import shutil
 import struct
 import tempfile
 import zlib
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from bioattn.config import SignalConfig
 from bioattn.data.regions import Region
 from bioattn.errors import DataError
-from bioattn.io.files import replacing
-from bioattn.io.htslib import quiet
+from bioattn.io.htslib import is_current, keep, quiet
 
 #: Name of a contig in a file: takes the region's name, the contigs of the file with their lengths, and the file.
 Resolve = Callable[[str, Mapping[str, int], Path], str]
@@ -343,15 +341,13 @@ def _five_prime_ends(reads: Iterator[pysam.AlignedSegment], rules: SignalConfig)
 
 def _open_bam(path: Path) -> pysam.AlignmentFile:
     """The file with an index in memory."""
-    changed = path.stat().st_mtime
     for index in (Path(f"{path}.bai"), path.with_suffix(".bai"), Path(f"{path}.csi")):
-        if index.is_file() and index.stat().st_mtime >= changed:
+        if is_current(index, path):
             with contextlib.suppress(DataError):  # a damaged index is made anew
                 return _load_bam(path, index)
     with tempfile.TemporaryDirectory() as folder:
         made, place = _make_bam_index(path, Path(folder))
-        with contextlib.suppress(DataError), replacing(place) as temporary:
-            shutil.copyfile(made, temporary)  # kept for the next time, if the folder allows it
+        keep(made, place)
         return _load_bam(path, made)
 
 

@@ -72,7 +72,7 @@ def text_rows(path: str | Path, *, required: Iterable[str] = ()) -> Iterator[Row
     DataError
         If the file is missing or not parquet, or lacks a required column.
     """
-    with _parquet_errors(path):
+    with parquet_errors(path):
         file = pq.ParquetFile(path)
         # pandas writes an index without a name as a column like this one.
         names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
@@ -82,7 +82,7 @@ def text_rows(path: str | Path, *, required: Iterable[str] = ()) -> Iterator[Row
     batches = file.iter_batches(batch_size=_ROW_GROUP // 16, columns=names)
     number = 0
     while True:
-        with _parquet_errors(path):
+        with parquet_errors(path):
             batch = next(batches, None)
             rows = [] if batch is None else batch.to_pylist()
         if batch is None:
@@ -97,12 +97,12 @@ def _is_missing(cell: Any) -> bool:
 
 
 def _open(path: str | Path) -> pa.Table:
-    with _parquet_errors(path):
+    with parquet_errors(path):
         return pq.read_table(path)
 
 
 @contextlib.contextmanager
-def _parquet_errors(path: str | Path) -> Iterator[None]:
+def parquet_errors(path: str | Path) -> Iterator[None]:
     """Turn what Arrow raises for missing, foreign and damaged files into `DataError`."""
     try:
         yield

@@ -10,13 +10,11 @@ import pysam
 from bioattn.config import DataConfig
 from bioattn.data.haplotypes import Edit, apply_edits
 from bioattn.data.regions import Region
-from bioattn.data.sequences import BadRecord, Record
+from bioattn.data.sequences import BadRecord, Record, Unusable
 from bioattn.errors import ConfigError, DataError
-from bioattn.io.genome import Genome
+from bioattn.io.genome import Contigs, Genome
 from bioattn.io.haplotypes import HAPLOTYPE_COLUMNS, haplotype_records
 from bioattn.io.vcf import (
-    Contigs,
-    Unusable,
     Variant,
     VcfFile,
     as_text,
@@ -125,7 +123,7 @@ def _windows(
 ) -> Iterator[Record | BadRecord]:
     wanted = tuple(targets) if rules.variants.target_from == "info" else ()
     _check_declared(file, wanted)
-    contigs = Contigs(genome, rules)
+    contigs = Contigs(genome, rules.regions.contig_names)
     suffixes = ["|ref", "|alt"] if rules.variants.alleles == "both" else [""]
     number = 0
     for variant in variants(file):

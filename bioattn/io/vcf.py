@@ -10,18 +10,15 @@ import numpy as np
 import pysam
 
 from bioattn.config import DataConfig
+from bioattn.data.sequences import Unusable
 from bioattn.errors import DataError
 from bioattn.io.genome import Genome
-from bioattn.io.htslib import quiet
+from bioattn.io.htslib import BGZIP_HEAD, is_bgzip, is_current, quiet
 from bioattn.io.lines import read_lines
 
 _LETTERS = frozenset("ACGTNacgtn")
 #: What pysam raises on input that it cannot read.
 _PYSAM_ERRORS = (OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError, NotImplementedError)
-
-
-class Unusable(Exception):
-    """Why a sequence cannot be made of a variant."""
 
 
 class VcfFile(NamedTuple):
@@ -77,10 +74,10 @@ def _seekable(path: Path) -> Iterator[Path]:
     """The file, or a bgzip copy of one that is plain gzip, which pysam does not read."""
     try:
         with path.open("rb") as file:
-            head = file.read(18)
+            head = file.read(BGZIP_HEAD)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}), expected VCF or BCF") from None
-    if not head.startswith(b"\x1f\x8b") or (len(head) == 18 and head[3] & 4 and head[12:14] == b"BC"):
+    if not head.startswith(b"\x1f\x8b") or is_bgzip(head):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -149,9 +146,7 @@ def _said(error: Exception) -> str:
 
 def has_index(file: VcfFile) -> bool:
     """Whether places can be looked up: by an index that is not older than the file."""
-    changed = file.path.stat().st_mtime
-    indices = [Path(f"{file.path}.{kind}") for kind in ("tbi", "csi")]
-    fresh = any(path.is_file() and path.stat().st_mtime >= changed for path in indices)
+    fresh = any(is_current(Path(f"{file.path}.{kind}"), file.path) for kind in ("tbi", "csi"))
     # htslib looks up names in the header, and a header need not name contigs.
     return fresh and file.handle.index is not None and len(file.handle.header.contigs) > 0
 
@@ -234,27 +229,3 @@ def in_case_of(letters: str, replaced: str) -> str:
 def is_plain(allele: str) -> bool:
     """Whether an allele is written in letters, not symbolic, missing or a breakend."""
     return bool(allele) and _LETTERS.issuperset(allele)
-
-
-class Contigs:
-    """Names of the genome's contigs by those of the file, looked up once each."""
-
-    def __init__(self, genome: Genome, rules: DataConfig) -> None:
-        self.genome, self.how = genome, rules.regions.contig_names
-        self.known: dict[str, str | None] = {}
-        self.reasons: dict[str, str] = {}
-
-    def get(self, name: str) -> str | None:
-        """The genome's name, None if there is none."""
-        if name not in self.known:
-            try:
-                self.known[name] = self.genome.resolve(name, self.how)
-            except DataError as error:
-                self.known[name], self.reasons[name] = None, str(error)
-        return self.known[name]
-
-    def __getitem__(self, name: str) -> str:
-        found = self.get(name)
-        if found is None:
-            raise Unusable(self.reasons[name])
-        return found

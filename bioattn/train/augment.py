@@ -17,8 +17,6 @@ from bioattn.rng import stream
 Codes_BL = NDArray[np.uint8]
 Lengths_B = NDArray[np.int64]
 
-_COMPLEMENT = np.array([3, 2, 1, 0, alphabet.UNKNOWN, alphabet.PAD], dtype=np.uint8)
-
 
 def augmented(
     codes_BL: Codes_BL,
@@ -110,7 +108,7 @@ def shifted(codes_BL: Codes_BL, lengths_B: Lengths_B, most: int, draw: np.random
 
 def reverse_complement_padded(codes_BL: Codes_BL, lengths_B: Lengths_B) -> Codes_BL:
     """Other strand of padded codes; the padding stays on the right."""
-    turned_BL = _COMPLEMENT[codes_BL[:, ::-1]]
+    turned_BL = alphabet.reverse_complement_codes(codes_BL)
     return _padded(_moved(turned_BL, lengths_B - codes_BL.shape[1]), lengths_B)
 
 

@@ -344,4 +344,4 @@ def _fit_network(
     )
     kept = ("n_parameters", "n_epochs", "best_epoch", "seconds", "device", "precision")
     record = {key: result.record[key] for key in kept}
-    return BaselineFit({subset: predict(network, part.tokens) for subset, part in parts.items()}, record)
+    return BaselineFit({subset: predict(network, part) for subset, part in parts.items()}, record)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bioattn.config import AugmentConfig, TaskConfig, TrainConfig
+from bioattn.data.splits import fold_columns
 from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.rng import stream
 from bioattn.train.batches import Batches
@@ -52,7 +53,7 @@ def load_examples(
     """
     column = f"fold_{fold}"
     if column not in split.columns:
-        found = [c for c in split.columns if c.startswith("fold_")]
+        found = fold_columns(split)
         raise DataError(f"the split has no column '{column}', found {found}: choose one of these folds")
     # Only what is needed: the sequence table may have a `group` of its own, from the input.
     wanted = ["name", *task.targets]

@@ -129,7 +129,7 @@ def evaluate(
             free = np.flatnonzero(leak_free(names, neighbours, fold=fold, identity=run.split.leak_free_identity))
         weights = _weights(run, parts, fold, free)
         ours = sorted((model for model in models if model.fold == fold), key=lambda model: model.seed)
-        scores = [{s: predict(model.network, part.tokens) for s, part in parts.items()} for model in ours]
+        scores = [{s: predict(model.network, part) for s, part in parts.items()} for model in ours]
         for model, each in zip(ours, scores, strict=True):
             _score(rows, run.task, parts, each, weights, free, model="transformer", fold=fold, seed=model.seed)
         if len(ours) > 1:

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bioattn.config import ModelConfig, TrainConfig
+from bioattn.config import MaskConfig, ModelConfig, TrainConfig
 from bioattn.data import alphabet
 from bioattn.errors import BioattnError, DataError
+from bioattn.models import build_encoder
 from bioattn.nn.embedding import TokenEmbedding
-from bioattn.nn.encoder import Encoder
-from bioattn.nn.masks import Causal
 from bioattn.rng import stream, stream_seed
 from bioattn.tokens import BpeTokenizer, KmerTokenizer, Tokenizer
 from bioattn.tokens.base import N_SPECIAL, PAD_ID
@@ -29,6 +28,8 @@ from bioattn.train.store import Codes
 _EVALUATION_BATCH, _MOST_LOGITS = 256, 2**25
 #: Largest learned vocabulary of which all pairs of words are tried: some minutes.
 MOST_WORDS = 5000
+#: Settings of the run's model that do not count here: its tokens are read as they are, by the plain fused kernel.
+_PLAIN = {"pooling": "mean", "backend": "sdpa", "checkpointing": False}
 
 
 class Words(NamedTuple):
@@ -78,16 +79,8 @@ class NextToken(nn.Module):
         super().__init__()
         self.first = nn.Parameter(torch.randn(config.d_model) * config.d_model**-0.5)
         self.embedding = TokenEmbedding(n_tokens, config.d_model)
-        self.encoder = Encoder(
-            config.d_model,
-            config.n_layers,
-            config.n_heads,
-            config.d_feedforward,
-            positions=config.positions,
-            feedforward=config.feedforward,
-            dropout=config.dropout,
-            max_length=config.max_length,
-            mask=Causal(),
+        self.encoder = build_encoder(
+            config.model_copy(update={"encoder": "attention", "mask": MaskConfig(causal=True), **_PLAIN})
         )
         self.bias = nn.Parameter(torch.zeros(n_tokens))
         self.spelling = spelling

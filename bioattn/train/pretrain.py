@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bioattn.config import AugmentConfig, ModelConfig, PretrainConfig, RunConfig, TrainConfig, digest, step_settings
+from bioattn.config import (
+    PRETRAIN_FROM_TRAIN,
+    AugmentConfig,
+    ModelConfig,
+    PretrainConfig,
+    RunConfig,
+    TrainConfig,
+    digest,
+    step_settings,
+)
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
 from bioattn.errors import ConfigError, DataError
@@ -41,8 +50,6 @@ PRETRAIN_HISTORY = (
     "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_accuracy",
     "validation_bits_per_base", "seconds", "order0_bits", "order3_bits",
 )  # fmt: skip
-#: Settings of `train` that count in pretraining.
-_FROM_TRAIN = ("weight_decay", "warmup_fraction", "gradient_clip", "device", "precision", "threads", "memory_gb")
 #: Settings of the model that pretrained weights depend on: others, such as pooling or dropout, may differ.
 _SHARED = (
     "tokenizer", "stem", "encoder", "d_model", "n_layers", "n_heads", "d_feedforward", "feedforward", "positions",
@@ -170,13 +177,9 @@ class MaskedModel(nn.Module):
 
     def _context(self, codes_BL: Tensor, hidden_BL: Tensor) -> Tensor:
         """Tokens (B, t, D) after the encoder, where hidden bases are not seen."""
-        network = self.network
-        x_BtD, keep = network.embed(codes_BL, hidden_BL)
-        if network.prefix is not None:  # so that every token has the position it will have in training
-            x_BtD = torch.cat([network.prefix.expand(len(x_BtD), 1, -1), x_BtD], dim=1)
-            keep = None if keep is None else F.pad(keep, (1, 0), value=True)
-        out_BtD = network.encoder(x_BtD, keep=keep)
-        return out_BtD[:, network.n_prefix :]
+        # With the token before the sequence, so that every token has the position it will have in training.
+        encoded_BtD, _ = self.network.encode(*self.network.embed(codes_BL, hidden_BL))
+        return encoded_BtD[:, self.network.n_prefix :]
 
 
 def _covered(start: Tensor, end: Tensor, chosen: Tensor) -> Tensor:
@@ -348,7 +351,7 @@ def isolated_bits(network: MaskedModel, windows: Codes, rules: PretrainConfig, *
 
 def _train_config(run: RunConfig, rules: PretrainConfig) -> TrainConfig:
     """Settings of the training loop: those of `pretrain`, and of `train` what it leaves open. It never stops early."""
-    shared = {name: getattr(run.train, name) for name in _FROM_TRAIN}
+    shared = {name: getattr(run.train, name) for name in PRETRAIN_FROM_TRAIN}
     own = {name: getattr(rules, name) for name in ("epochs", "batch_size", "learning_rate")}
     return TrainConfig(**shared, **own, patience=rules.epochs)
 

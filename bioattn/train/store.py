@@ -20,6 +20,7 @@ from torch import Tensor
 from bioattn.data import alphabet
 from bioattn.errors import DataError
 from bioattn.io.files import replacing
+from bioattn.io.tables import parquet_errors
 
 #: Sequences that are read, hashed or decoded at a time.
 _CHUNK = 16_384
@@ -158,15 +159,9 @@ def read_sequences(path: str | Path, columns: Sequence[str]) -> tuple[pd.DataFra
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[pq.ParquetFile]:
-    try:
-        # Without pre_buffer, which would read the whole column of sequences at once.
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES) as file:
-            yield file
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        what = " ".join(str(error).split())
-        raise DataError(f"{path}: not a complete parquet file ({what}): make it anew") from None
+    # Without pre_buffer, which would read the whole column of sequences at once.
+    with parquet_errors(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES) as file:
+        yield file
 
 
 def _encoded(path: str | Path, file: pq.ParquetFile) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bioattn.config import PretrainConfig
 from bioattn.data import alphabet
-from bioattn.data.splits import kmers
+from bioattn.data.composition import words_of
+from bioattn.data.splits import fold_columns, kmers
 from bioattn.errors import ConfigError, DataError
 from bioattn.io.fasta import read_fasta
 from bioattn.rng import stream
@@ -152,7 +153,7 @@ def held_out_digest(split: pd.DataFrame) -> str:
 
 
 def _held_out_names(split: pd.DataFrame) -> list[str]:
-    folds = [column for column in split.columns if column.startswith("fold_")]
+    folds = fold_columns(split)
     if not folds:
         raise ConfigError(f"the split has no column 'fold_0', found {list(split.columns)}: split the sequences first")
     return list(split["name"][split[folds].isin(["validation", "test"]).any(axis=1)])
@@ -169,23 +170,16 @@ def markov_bits(train: Codes, held_out: Codes, *, order: int, both_strands: bool
     """
     counts = np.ones(alphabet.N_LETTERS ** (order + 1))
     for codes in train.chunks():
-        counts += np.bincount(_words(codes, order + 1), minlength=len(counts))
+        counts += _word_counts(codes, order + 1)
         if both_strands:
-            turned = alphabet.reverse_complement_codes(codes)
-            counts += np.bincount(_words(turned, order + 1), minlength=len(counts))
+            counts += _word_counts(alphabet.reverse_complement_codes(codes), order + 1)
     by_context = counts.reshape(-1, alphabet.N_LETTERS)
     bits = -np.log2(by_context / by_context.sum(1, keepdims=True)).reshape(-1)
-    found = sum(np.bincount(_words(codes, order + 1), minlength=len(counts)) for codes in held_out.chunks())
+    found = sum(_word_counts(codes, order + 1) for codes in held_out.chunks())
     return float((found * bits).sum() / np.maximum(np.sum(found), 1))
 
 
-def _words(codes: NDArray[np.uint8], n: int) -> NDArray[np.int64]:
-    """Number of each word of n known bases, from all rows of codes (N, L)."""
-    width = max(codes.shape[1] - n + 1, 0)
-    word = np.zeros((len(codes), width), dtype=np.int64)
-    known = np.ones(word.shape, dtype=bool)
-    for offset in range(n):
-        letter = codes[:, offset : offset + width]
-        word = word * alphabet.N_LETTERS + letter
-        known &= letter < alphabet.N_LETTERS
-    return word[known]
+def _word_counts(codes: NDArray[np.uint8], n: int) -> NDArray[np.int64]:
+    """How often each word of n known bases is in the rows of codes (N, L)."""
+    words = words_of(codes.ravel(), np.full(len(codes), codes.shape[1]), n)[1]
+    return np.bincount(words, minlength=alphabet.N_LETTERS**n)

@@ -6,12 +6,8 @@ Each case runs in a process of its own; ratios compare numbers of the same run.
 Exits with 1 if a threshold is missed. What the rows mean is in README.md beside this file.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
@@ -19,7 +15,7 @@ from typing import NamedTuple
 import cases
 import torch
 from cases import CAPTURE, KINDS, OURS, SIZES, TORCH, X_TRANSFORMERS
-from measure import HEADER, MIB, Measured, Row, Threshold, fit_exponent, in_fresh_process, line, write_tsv
+from measure import MIB, Measured, Row, Threshold, fit_exponent, in_fresh_process, print_table, table_options
 
 #: A case that would need more memory than this is left out, in MiB.
 MOST_MIB = 6 * 1024
@@ -237,46 +233,14 @@ SECTIONS: dict[str, Callable[[Scale], Iterator[Row]]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 if a threshold is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short lengths and few repetitions, below a minute")
+    parser = table_options(__doc__, SECTIONS, quick="short lengths and few repetitions, below a minute")
     parser.add_argument("--full", action="store_true", help="capture all 5,000 sequences instead of scaling from 500")
-    parser.add_argument("--only", choices=SECTIONS, help="one section")
-    parser.add_argument("--out", metavar="FILE.tsv", help="write the table there too")
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else FULL
     if options.full:
         scale = scale._replace(n_captured=5000)
-    start = time.perf_counter()
-    print(f"# torch {torch.__version__}, {torch.get_num_threads()} threads, {_processor()}, {_load()}")
-    print(line(HEADER))
-    rows: list[Row] = []
-    for name, section in SECTIONS.items():
-        if options.only in (None, name):
-            for row in section(scale):
-                rows.append(row)
-                print(line(row.cells()), flush=True)
-    if options.out:
-        write_tsv(options.out, rows)
-    missed = [row for row in rows if row.missed]
-    n_bounds = sum(row.threshold is not None for row in rows)
-    print(f"# {n_bounds - len(missed)} of {n_bounds} thresholds met, {time.perf_counter() - start:.0f} s")
-    for row in missed:
-        print(f"# MISSED {row.section}: {row.case}", file=sys.stderr)
-    return 1 if missed else 0
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            model = next(text.split(":", 1)[1].strip() for text in lines if text.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{os.cpu_count()} x {model}"
-
-
-def _load() -> str:
-    """How busy the machine already is: beside other work, times of many short parallel steps mean nothing."""
-    return f"load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load before unknown"
+    head = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return print_table(head, SECTIONS, scale, only=options.only, out=options.out)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,16 @@ Each case runs in a process of its own, on one core; ratios compare numbers of t
 Exits with 1 if a threshold is missed. What the rows mean is in README.md beside this file.
 """
 
-import argparse
 import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import ingest_cases as cases
-from attention import _load, _processor
 from ingest_cases import LIMIT, OURS, PEERS, Timed
-from measure import HEADER, MIB, Row, Threshold, in_fresh_process, line, write_tsv
+from measure import MIB, Row, Threshold, in_fresh_process, print_table, table_options
 
 #: Set to 1 before any process is started: all that is compared runs on one core.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -180,30 +177,12 @@ SECTIONS: dict[str, Callable[[Scale], Iterator[Row]]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 if a threshold is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few sequences and one repetition, below a minute")
-    parser.add_argument("--only", choices=SECTIONS, help="one section")
-    parser.add_argument("--out", metavar="FILE.tsv", help="write the table there too")
-    options = parser.parse_args(arguments)
+    options = table_options(__doc__, SECTIONS, quick="few sequences and one repetition, below a minute").parse_args(
+        arguments
+    )
     scale = QUICK if options.quick else FULL
     os.environ.update(dict.fromkeys(THREADS, "1"), TOKENIZERS_PARALLELISM="false")
-    start = time.perf_counter()
-    print(f"# 1 thread, {_processor()}, {_load()}")
-    print(line(HEADER))
-    rows: list[Row] = []
-    for name, section in SECTIONS.items():
-        if options.only in (None, name):
-            for row in section(scale):
-                rows.append(row)
-                print(line(row.cells()), flush=True)
-    if options.out:
-        write_tsv(options.out, rows)
-    missed = [row for row in rows if row.missed]
-    n_bounds = sum(row.threshold is not None for row in rows)
-    print(f"# {n_bounds - len(missed)} of {n_bounds} thresholds met, {time.perf_counter() - start:.0f} s")
-    for row in missed:
-        print(f"# MISSED {row.section}: {row.case}", file=sys.stderr)
-    return 1 if missed else 0
+    return print_table("1 thread", SECTIONS, scale, only=options.only, out=options.out)
 
 
 if __name__ == "__main__":

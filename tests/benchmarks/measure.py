@@ -1,13 +1,16 @@
 """Time and peak memory of a step, each case in a process of its own, and the table they go into."""
 
+import argparse
 import ctypes
 import math
 import multiprocessing
+import os
+import platform
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -225,3 +228,57 @@ def write_tsv(path: str | Path, rows: Iterable[Row]) -> None:
     """The table as tab-separated text, one line per row under a header."""
     lines = [HEADER, *(row.cells() for row in rows)]
     Path(path).write_text("".join("\t".join(cells) + "\n" for cells in lines), encoding="utf-8")
+
+
+# ------------------------------------------------------------------- the whole table
+
+
+def table_options(doc: str, sections: Iterable[str], *, quick: str) -> argparse.ArgumentParser:
+    """Options that every script with a table has."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--only", choices=list(sections), help="one section")
+    parser.add_argument("--out", metavar="FILE.tsv", help="write the table there too")
+    return parser
+
+
+def print_table(
+    head: str,
+    sections: Mapping[str, Callable[[Any], Iterable[Row]]],
+    scale: object,
+    *,
+    only: str | None,
+    out: str | None,
+) -> int:
+    """Print the rows of all sections, or of one, as they come; 1 if a threshold is missed."""
+    start = time.perf_counter()
+    print(f"# {head}, {_processor()}, {_load()}")
+    print(line(HEADER))
+    rows: list[Row] = []
+    for name, section in sections.items():
+        if only in (None, name):
+            for row in section(scale):
+                rows.append(row)
+                print(line(row.cells()), flush=True)
+    if out:
+        write_tsv(out, rows)
+    missed = [row for row in rows if row.missed]
+    n_bounds = sum(row.threshold is not None for row in rows)
+    print(f"# {n_bounds - len(missed)} of {n_bounds} thresholds met, {time.perf_counter() - start:.0f} s")
+    for row in missed:
+        print(f"# MISSED {row.section}: {row.case}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            model = next(text.split(":", 1)[1].strip() for text in lines if text.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{os.cpu_count()} x {model}"
+
+
+def _load() -> str:
+    """How busy the machine already is: beside other work, times of many short parallel steps mean nothing."""
+    return f"load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load before unknown"

@@ -167,7 +167,7 @@ def digests(document: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("path", "value", "steps"),
     [
-        ("evaluate.bootstrap", 7, {"evaluate", "bakeoff", "report"}),
+        ("evaluate.bootstrap", 7, {"evaluate", "report"}),
         ("explain.windows_per_head", 99, {"heads", "bakeoff", "report"}),
         ("interactions.draws", 2, {"coattention", "interactions", "report"}),
         ("train.seeds", [1, 2, 3], {"evaluate", "bakeoff", "report"}),

@@ -11,6 +11,7 @@ import pytest
 from bioattn.data import alphabet
 from bioattn.errors import DataError
 from bioattn.io import genome as genome_module
+from bioattn.io import htslib
 from bioattn.io.genome import Genome
 
 RNG = np.random.default_rng(7)
@@ -106,7 +107,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(path: Path) -> None:
         raise DataError(f"{path}: cannot be written")
 
-    monkeypatch.setattr(genome_module, "replacing", refuse)
+    monkeypatch.setattr(htslib, "replacing", refuse)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     path = write(tmp_path / "g.fa", fasta(CONTIGS))

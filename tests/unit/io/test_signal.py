@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bioattn.config import SignalConfig
 from bioattn.data.regions import Region
 from bioattn.errors import DataError
-from bioattn.io import signal
+from bioattn.io import htslib, signal
 from bioattn.io.signal import signal_targets
 
 LENGTHS = {"chr1": 1009, "chr2": 503}
@@ -343,7 +343,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypa
         raise DataError(f"{path}: cannot be written")
 
     path = write_bam(tmp_path / "a.bam", READS)
-    monkeypatch.setattr(signal, "replacing", refuse)
+    monkeypatch.setattr(htslib, "replacing", refuse)
     assert read(path, [("chr1", 0, 11)]) == [2]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_training import pretrain_run, small_run, toy_genome, toy_tables
+from toy_training import pretrain_run, small_run, stop_at, toy_genome, toy_tables
 
 from bioattn.config import PretrainConfig, RunConfig
 from bioattn.data import alphabet
@@ -19,7 +19,6 @@ from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.models import build_model, save_model
 from bioattn.tokens.bpe import train_bpe
 from bioattn.tokens.nucleotide import encode
-from bioattn.train import module as train_module
 from bioattn.train.checkpoint_io import read_checkpoint
 from bioattn.train.fit import fit
 from bioattn.train.pretrain import (
@@ -370,17 +369,6 @@ def test_a_rule_of_the_text_is_learned(tmp_path: Path):
         bits[path.stem] = record["validation_bits_per_base"]
         assert record["order3_bits"] == pytest.approx(2, abs=0.05)
     assert bits["repeated"] < 1 and bits["random"] > 1.97
-
-
-def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    training_step = train_module.StepModule.training_step
-
-    def failing(self, batch, batch_idx):
-        if self.global_step == step:
-            raise RuntimeError("stop")
-        return training_step(self, batch, batch_idx)
-
-    patch.setattr(train_module.StepModule, "training_step", failing)
 
 
 def assert_same(a: torch.nn.Module, b: torch.nn.Module) -> None:

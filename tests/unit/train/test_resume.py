@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_training import KILLED, small_run, toy_tables
+from toy_training import KILLED, small_run, stop_at, toy_tables
 
 from bioattn.errors import BioattnWarning
 from bioattn.train import module as train_module
@@ -44,18 +44,6 @@ def kill_at(work_dir: Path, moment: str, what: str = "plain") -> None:
     command = [sys.executable, str(script), str(work_dir), moment, what]
     done = subprocess.run(command, env=environment, cwd=work_dir, check=False)
     assert done.returncode == -9
-
-
-def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Raise in a step of training: the fast cousin of a kill."""
-    training_step = train_module.StepModule.training_step
-
-    def failing(self, batch, batch_idx):
-        if self.global_step == step:
-            raise RuntimeError("stop")
-        return training_step(self, batch, batch_idx)
-
-    patch.setattr(train_module.StepModule, "training_step", failing)
 
 
 @pytest.mark.parametrize(
