@@ -21,6 +21,7 @@ from bioattn.models import SequenceModel, build_model
 from bioattn.nn.convnet import ConvNet, channels_for
 from bioattn.nn.recurrent import RecurrentEncoder, hidden_for
 from bioattn.rng import stream_seed
+from bioattn.tokens import BpeTokenizer
 from bioattn.train.data import Examples, predict, training_parts
 from bioattn.train.fit import fit_network
 
@@ -50,6 +51,7 @@ def fit_baseline(
     n_parameters: int,
     work_dir: Path,
     motifs: Sequence[Motif] = (),
+    tokenizer: BpeTokenizer | None = None,
     progress: bool = True,
 ) -> BaselineFit | None:
     """Train one baseline on the training part and score every part.
@@ -63,6 +65,8 @@ def fit_baseline(
         Checkpoints of the networks, which resume like any training.
     motifs : sequence of Motif
         For "rnn", whose stem is that of the model: what a stem of kind "pwm" starts with.
+    tokenizer : BpeTokenizer, optional
+        For "rnn" as well: the words that the model learned.
 
     Returns
     -------
@@ -77,7 +81,9 @@ def fit_baseline(
         if name == "cnn":
             network = build_convnet(n_parameters, n_readouts=n_readouts, seed=seed)
         else:
-            network = build_recurrent(run.model, n_parameters, n_readouts=n_readouts, motifs=motifs, seed=seed)
+            network = build_recurrent(
+                run.model, n_parameters, n_readouts=n_readouts, seed=seed, motifs=motifs, tokenizer=tokenizer
+            )
         return _fit_network(name, network, whole, parts, fold=fold, work_dir=work_dir, progress=progress)
     lengths = torch.cat([part.lengths for part in parts.values()])
     if name == "onehot" and lengths.min() != lengths.max():
@@ -300,7 +306,13 @@ def build_convnet(n_parameters: int, *, n_readouts: int, seed: int) -> ConvNet:
 
 
 def build_recurrent(
-    config: ModelConfig, n_parameters: int, *, n_readouts: int, seed: int, motifs: Sequence[Motif] = ()
+    config: ModelConfig,
+    n_parameters: int,
+    *,
+    n_readouts: int,
+    seed: int,
+    motifs: Sequence[Motif] = (),
+    tokenizer: BpeTokenizer | None = None,
 ) -> SequenceModel:
     """The model of a configuration with a GRU in the place of attention, of about `n_parameters` parameters in all.
 
@@ -310,7 +322,7 @@ def build_recurrent(
     recurrent = config.model_copy(
         update={"encoder": "gru", "mask": MaskConfig(), "checkpointing": False, "backend": "sdpa"}
     )
-    network = build_model(recurrent, n_readouts=n_readouts, motifs=motifs, seed=seed)
+    network = build_model(recurrent, n_readouts=n_readouts, motifs=motifs, seed=seed, tokenizer=tokenizer)
     others = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("encoder."))
     d_hidden = hidden_for(n_parameters - others, config.d_model, config.n_layers, kind="gru")
     with torch.random.fork_rng(devices=[]):

@@ -16,6 +16,7 @@ from bioattn.data.motif import Motif
 from bioattn.errors import ConfigError, DataError
 from bioattn.models import load_model
 from bioattn.rng import stream
+from bioattn.tokens import BpeTokenizer
 from bioattn.train.baselines import fit_baseline
 from bioattn.train.data import SUBSETS, Examples, load_examples, predict
 from bioattn.train.devices import resolve_device
@@ -144,6 +145,7 @@ def evaluate(
                 n_parameters=ours[0].n_parameters,
                 work_dir=work_dir,
                 motifs=motifs,
+                tokenizer=_learned_words(ours[0].network),
                 progress=progress,
             )
             if result is not None:
@@ -167,6 +169,12 @@ def _check_same_model(config: ModelConfig, models: Sequence[TrainedModel]) -> No
                 f"baseline 'rnn' is built from model.*, but the model of fold {model.fold}, seed {model.seed} was "
                 f"trained with other settings of model.{', model.'.join(differ)}: evaluate with those of its training"
             )
+
+
+def _learned_words(network: nn.Module) -> BpeTokenizer | None:
+    """The tokenizer that a model learned, if it learned one; all models of a fold have the same."""
+    found = getattr(network, "tokenizer", None)
+    return found if isinstance(found, BpeTokenizer) else None
 
 
 def _weights(

@@ -14,6 +14,7 @@ from bioattn.errors import BioattnWarning, ConfigError
 from bioattn.models import build_model
 from bioattn.nn.convnet import channels_for
 from bioattn.nn.recurrent import RecurrentEncoder
+from bioattn.tokens.bpe import train_bpe
 from bioattn.tokens.nucleotide import encode
 from bioattn.train.baselines import (
     build_convnet,
@@ -23,6 +24,7 @@ from bioattn.train.baselines import (
     kmer_features,
     onehot_features,
 )
+from bioattn.train.checkpoint_io import read_checkpoint
 from bioattn.train.data import Examples, load_examples
 from bioattn.train.evaluate import TrainedModel, evaluate
 
@@ -263,3 +265,18 @@ def test_rnn_is_built_like_the_models_beside_it(tmp_path):
             result = evaluate(run, sequences, split, models, work_dir=tmp_path)
             assert set(result.metrics["model"]) == {"transformer", "rnn"}
             assert abs(result.baselines["rnn"]["fold_0"]["n_parameters"] - 2000) < 100
+
+
+def test_rnn_reads_the_words_that_the_model_learned(tmp_path):
+    """Beside a model of byte pairs the recurrent network looks up the same vocabulary."""
+    run = small_run(epochs=1, evaluate={"bootstrap": 0, "baselines": ["rnn"]})
+    words = {"tokenizer": {"kind": "bpe", "vocabulary": 32}, "stem": {"kind": "none", "pool": 1}}
+    run = run.model_copy(update={"model": ModelConfig.model_validate(run.model.model_dump() | words)})
+    sequences, split = toy_tables(200)
+    tokenizer = train_bpe(sequences["sequence"], vocabulary=32)
+    network = build_model(run.model, n_readouts=1, seed=1, tokenizer=tokenizer)
+    models = [TrainedModel(0, 3, network, 2000, run.model)]
+    result = evaluate(run, sequences, split, models, work_dir=tmp_path)
+    assert set(result.metrics["model"]) == {"transformer", "rnn"}
+    weights = read_checkpoint(tmp_path / "rnn_fold0" / "best.ckpt")["state_dict"]
+    assert weights["network.stem.table.weight"].shape == (tokenizer.n_tokens, run.model.d_model)
