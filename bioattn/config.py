@@ -811,6 +811,12 @@ class RunConfig(Section):
             raise ValueError("data.samples and data.simulate exclude each other")
         if self.motifs.sites and self.motifs.has_matrices:
             raise ValueError("motifs.sites and motif matrices exclude each other")
+        twins = self.data.simulate is not None and self.data.simulate.regime == "twins"
+        if twins and ("column" not in self.split.group_by or self.split.column != "group"):
+            raise ValueError(
+                "data.simulate.regime 'twins' draws near copies, which must not be parted: set split.group_by: "
+                "[column] and split.column: group"
+            )
         return self
 
 

@@ -409,4 +409,5 @@ def _truth(root: Path, run: RunConfig, pairs: pd.DataFrame) -> None:
             rows.append((MOTIFS[b], MOTIFS[a], "", "", name, 2.0 if name == "AND" else 0.0, 0.1))
     columns = ["motif_a", "motif_b", "motif_id_a", "motif_id_b", "class", "interaction", "cooccurrence_logodds"]
     write_tsv(root / "input/truth_pairs.tsv", pd.DataFrame(rows, columns=columns), record(run, "simulate"))
-    write_text(root / "input/truth.json", json.dumps({"ceiling": 0.9, "ceiling_given_hidden": 0.97}))
+    ceilings = {run.task.targets[0]: {"ceiling": 0.9, "ceiling_given_hidden": 0.97}}
+    write_text(root / "input/truth.json", json.dumps({"ceilings": ceilings}))

@@ -34,7 +34,7 @@ def evaluate(
     work_dir = out.with_name(f"{out.name}.work")
     result = evaluate_models(
         chosen,
-        read_parquet(sequences),
+        sequences,
         read_parquet(split),
         load_models(model),
         work_dir=work_dir,

@@ -1,12 +1,10 @@
 """Letters of a genome by coordinate: an indexed FASTA file, plain or bgzip."""
 
 import difflib
-import gzip
 import itertools
 import tempfile
-import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +20,6 @@ from bioattn.io.lines import read_lines
 
 #: Contigs stay in memory up to this many bytes, the last one always.
 _CACHED_BYTES = 2**29
-_CHUNK = 2**24
 #: Names of the mitochondrion with and without 'chr'.
 _MITOCHONDRIA = ("chrM", "chrMT", "MT", "M")
 
@@ -52,7 +49,6 @@ class Genome:
         compressed = _check_format(self.path)
         self._file = _open(self.path, compressed)
         self.lengths: dict[str, int] = dict(zip(self._file.references, self._file.lengths, strict=True))
-        _check_names(self.path, compressed, self.lengths)
         self._cache: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
 
     def resolve(self, name: str, contig_names: Literal["exact", "chr_prefix"] = "exact") -> str:
@@ -233,6 +229,7 @@ def _open(path: Path, compressed: bool) -> pysam.FastaFile:
     if all(is_current(file, path) for file in ([index, blocks] if compressed else [index])):
         opened = _load(path, index, blocks, compressed)
         if opened is not None:
+            _check_headers(path, index, blocks if compressed else None)
             return opened
     with tempfile.TemporaryDirectory() as folder:
         made, made_blocks = Path(folder, "fai"), Path(folder, "gzi")
@@ -241,8 +238,9 @@ def _open(path: Path, compressed: bool) -> pysam.FastaFile:
             if source.exists():
                 keep(source, place)
         opened = _load(path, made, made_blocks, compressed)
-    if opened is None:
-        raise DataError(f"{path}: cannot be read as FASTA: {_what_is_wrong(path)}")
+        if opened is None:
+            raise DataError(f"{path}: cannot be read as FASTA: {_what_is_wrong(path)}")
+        _check_headers(path, made, made_blocks if compressed else None)
     return opened
 
 
@@ -265,20 +263,43 @@ def _make_index(path: Path, index: Path, blocks: Path) -> None:
         raise DataError(f"{path}: cannot be indexed: {_what_is_wrong(path)}") from None
 
 
-def _check_names(path: Path, compressed: bool, names: Collection[str]) -> None:
-    """Raise `DataError` unless the index has every header: it leaves out repeated names and empty contigs."""
-    n_headers, last = 0, b"\n"
+def _check_headers(path: Path, index: Path, blocks: Path | None) -> None:
+    """Raise `DataError` unless the index has every header: it leaves out repeated names and empty contigs.
+
+    Looks at what lies between the letters of the contigs, where there must be one header each.
+    """
+    after, expected = 0, True
     try:
-        with gzip.open(path) if compressed else path.open("rb") as handle:
-            while chunk := handle.read(_CHUNK):
-                # One byte is sought quicker than two, and '>' is rare: only a header holds it.
-                if b">" in chunk:
-                    n_headers += (last + chunk[:1]).count(b"\n>") + chunk.count(b"\n>")
-                last = chunk[-1:]
-    except (OSError, EOFError, zlib.error) as error:
+        with pysam.BGZFile(str(path), "rb") if blocks else path.open("rb") as file:
+            place = _block_offsets(blocks) if blocks else int
+            for line in index.read_text(encoding="utf-8").splitlines():
+                name, length, offset, n_letters, width = line.split("\t")[:5]
+                file.seek(place(after))
+                expected &= _n_headers(file.read(int(offset) - after)) == 1 and bool(name)
+                full, rest = divmod(int(length), int(n_letters))
+                after = int(offset) + full * int(width) + rest
+            file.seek(place(after))
+            expected &= _n_headers(file.read()) == 0
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged or cut short ({error}): copy or download it again") from None
-    if n_headers != len(names) or "" in names:
+    if not expected:
         raise DataError(f"{path}: cannot be used as a genome: {_what_is_wrong(path)}")
+
+
+def _n_headers(between: bytes) -> int:
+    return (b"\n" + between).count(b"\n>")
+
+
+def _block_offsets(blocks: Path) -> Callable[[int], int]:
+    """Maps a place in the letters of a bgzip file to the virtual offset that htslib seeks, by the .gzi index."""
+    starts = np.fromfile(blocks, dtype="<u8", offset=8).astype(np.int64).reshape(-1, 2)
+    starts = np.concatenate([np.zeros((1, 2), dtype=np.int64), starts])
+
+    def virtual(place: int) -> int:
+        packed, unpacked = starts[np.searchsorted(starts[:, 1], place, side="right") - 1]
+        return int(packed) << 16 | int(place - unpacked)
+
+    return virtual
 
 
 def _what_is_wrong(path: Path) -> str:

@@ -137,20 +137,22 @@ def sequences_of(regions: Sequence[Region], genome: Genome) -> list[str]:
     """
     found = [""] * len(regions)
     rows_of: dict[str, list[int]] = defaultdict(list)
+    n_of: dict[str, int] = defaultdict(int)
     for row, region in enumerate(regions):
         rows_of[region.contig].append(row)
+        n_of[region.contig] += region.end - region.start
     for contig, rows in rows_of.items():
-        length = genome.lengths[contig]
-        n_wanted = sum(regions[row].end - regions[row].start for row in rows)
-        whole = genome.letters(contig) if n_wanted * _SPARSE > length else None
+        length, n_wanted = genome.lengths[contig], n_of[contig]
+        whole = genome.letters(contig).tobytes().decode("latin-1") if n_wanted * _SPARSE > length else None
         for row in rows:
             region = regions[row]
-            start, end = max(region.start, 0), min(region.end, length)
-            if whole is None:
-                inside = genome.sequence(contig, start, end)
+            start, end = region.start, region.end
+            if whole is not None and start >= 0 and end <= length:
+                letters = whole[start:end]
             else:
-                inside = whole[start:end].tobytes().decode("latin-1")
-            letters = "N" * (start - region.start) + inside + "N" * (region.end - end)
+                first, last = max(start, 0), min(end, length)
+                inside = whole[first:last] if whole is not None else genome.sequence(contig, first, last)
+                letters = "N" * (first - start) + inside + "N" * (end - last)
             found[row] = alphabet.other_strand(letters) if region.strand == "-" else letters
     return found
 

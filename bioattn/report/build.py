@@ -101,7 +101,7 @@ def summary_section(files: ResultFiles, run: RunConfig) -> Section:
     if isinstance(metrics, Notice):
         blocks.append(metrics)
     elif score is not None:
-        sentences = [score_sentence(score), ceiling_sentence(files, score)]
+        sentences = [score_sentence(score), ceiling_sentence(files, run, score)]
         blocks.append(Text(" ".join(sentence for sentence in sentences if sentence)))
     pairs = read_interactions(files, run)
     if isinstance(pairs, Notice):

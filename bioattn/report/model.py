@@ -41,7 +41,26 @@ def training_section(files: ResultFiles) -> Section:
     rows = _training_rows(files)
     if rows:
         blocks.append(Table("replicates", "Trained models", _TRAINING_COLUMNS, rows))
-    return Section("training", "Training", blocks)
+    return Section("training", "Training", [*_pretraining(files), *blocks])
+
+
+def _pretraining(files: ResultFiles) -> list[Block]:
+    """What was learned from unlabelled sequences, beside what a Markov chain learns of them."""
+    record = files.document("pretrain/run_record.json")
+    if record is None:
+        return []
+    windows = record["windows"]
+    spans, alone, order0, order3 = (
+        None if record[key] is None else number(record[key], digits=4)
+        for key in ("validation_bits_per_base", "isolated_bits", "order0_bits", "order3_bits")
+    )
+    said = (
+        f"Stem and encoder were pretrained on {count(windows['train'], 'window')} of at most {record['window_bp']} bp; "
+        f"{count(windows['validation'], 'other')} chose epoch {record['best_epoch']}. Bits per hidden base there (2 is "
+        f"chance): {spans} in spans{'' if alone is None else f', {alone} where a base is hidden alone'}; Markov "
+        f"chains: {order0} (order 0), {order3} (order 3)."
+    )
+    return [Text(said)]
 
 
 _TRAINING_COLUMNS = [
@@ -178,7 +197,7 @@ def metrics_section(files: ResultFiles, run: RunConfig) -> Section:
     if isinstance(metrics, Notice):
         blocks.append(metrics)
     else:
-        blocks += _scores(metrics, run, _ceiling(files))
+        blocks += _scores(metrics, run, _ceiling(files, run))
     blocks += _curves(files, run)
     return Section("metrics", "Held-out scores", blocks)
 
@@ -247,9 +266,10 @@ def _score_cell(row: dict) -> Cell:
     return Cell(value, below=interval, sort=repr(float(row["value"])))
 
 
-def _ceiling(files: ResultFiles) -> float | None:
-    truth = files.document("input/truth.json")
-    return as_float(truth.get("ceiling")) if truth else None
+def _ceiling(files: ResultFiles, run: RunConfig) -> float | None:
+    """Score of a perfect reader for the explained readout, if the sequences are simulated."""
+    truth = files.document("input/truth.json") or {}
+    return as_float(truth.get("ceilings", {}).get(_readout_name(run), {}).get("ceiling"))
 
 
 # ------------------------------------------------------------------------- curves
@@ -305,9 +325,9 @@ def _scatter(files: ResultFiles, run: RunConfig) -> list[Block]:
     ]
 
 
-def ceiling_sentence(files: ResultFiles, score: HeadlineScore | None) -> str:
+def ceiling_sentence(files: ResultFiles, run: RunConfig, score: HeadlineScore | None) -> str:
     """How close the model comes to a perfect reader of the simulated sequences; empty if not simulated."""
-    ceiling = _ceiling(files)
+    ceiling = _ceiling(files, run)
     if ceiling is None or ceiling <= 0 or score is None or score.metric != "pearson":
         return ""
     return (

@@ -237,7 +237,8 @@ def split_sentence(run: RunConfig) -> str:
     rules = {
         "shared_kmer": f"sequences that share a {split.kmer}-mer on either strand",
         "homology": f"sequences of at least {percent(split.identity)} identity on either strand",
-        "overlap": f"intervals at most {split.overlap_distance_bp} bp apart",
+        "overlap": "overlapping intervals"
+        + (f", or at most {split.overlap_distance_bp} bp apart" if split.overlap_distance_bp else ""),
         "coordinate": f"sequences that start within {split.coordinate_distance_bp} bp of each other",
         "column": f"sequences with the same value of '{split.column}'",
     }

@@ -75,7 +75,7 @@ class _Rows:
 
 def evaluate(
     run: RunConfig,
-    sequences: pd.DataFrame,
+    sequences: pd.DataFrame | str | Path,
     split: pd.DataFrame,
     models: Sequence[TrainedModel],
     *,

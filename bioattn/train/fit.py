@@ -183,6 +183,7 @@ def _plan(run: RunConfig, parts: dict[str, Examples], motifs: Sequence[Motif], t
         motifs=motifs,
         padded=bool((lengths < longest).any()),
         n_validation=len(validation),
+        n_test=len(parts["test"]),
         tokenizer=tokenizer,
     )
     _LOG.info("plan: %s", planned)

@@ -35,6 +35,10 @@ _M_MMAP_THRESHOLD, _GLIBC_MOST = -3, 32 * MIB
 #: What a training process holds before its first large tensor: Python, torch, Lightning, pandas, scikit-learn.
 #: VmRSS after fitting a toy model, Linux x86-64, torch 2.13 for CPU, Lightning 2.6: 532 MiB, of which torch 210.
 PROCESS_BYTES = 540 * MIB
+#: What processes that prepare batches hold, measured likewise: the server that they are forked from, and each of them.
+FIRST_WORKER_BYTES, WORKER_BYTES = 300 * MIB, 15 * MIB
+#: Of each example beside codes and targets: its name, group, start and length.
+EXAMPLE_BYTES = 130
 #: Device memory of CUDA's context and cuBLAS's workspace, outside of torch's tensors: between 300 and 600 MiB.
 CUDA_BYTES = 600 * MIB
 #: Address space that libraries and threads reserve and never touch: VmSize - VmRSS of the same process, 1665 MiB.

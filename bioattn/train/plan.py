@@ -28,11 +28,14 @@ from bioattn.tokens import BpeTokenizer, KmerTokenizer
 from bioattn.train.data import EVALUATION_BATCH
 from bioattn.train.memory import (
     CUDA_BYTES,
+    EXAMPLE_BYTES,
+    FIRST_WORKER_BYTES,
     GIB,
     HEAP_GAPS,
     MIB,
     PROCESS_BYTES,
     SAFETY_SHARE,
+    WORKER_BYTES,
     memory_limit,
     track_memory,
 )
@@ -57,7 +60,7 @@ class Plan:
     process_bytes : int
         Memory apart from tensors: the process on a CPU, CUDA's own on a GPU.
     data_bytes : int
-        The encoded training and validation examples, which are held in the memory of the CPU.
+        The encoded examples, which are held in the memory of the CPU.
     fixed_bytes : int
         Weights, gradients, optimiser state, and what else does not depend on the number of examples.
     bytes_per_example : int
@@ -117,6 +120,7 @@ def plan(
     motifs: Sequence[Motif] = (),
     padded: bool = True,
     n_validation: int = EVALUATION_BATCH,
+    n_test: int = 0,
     tokenizer: BpeTokenizer | None = None,
 ) -> Plan:
     """Predicted peak memory and arithmetic of training the model of a run.
@@ -143,6 +147,8 @@ def plan(
         Whether sequences differ in length.
     n_validation : int
         Validation examples, which are predicted after each epoch.
+    n_test : int
+        Test examples, which the training only holds.
     tokenizer : BpeTokenizer, optional
         For a tokenizer of kind "bpe", that of the model.
 
@@ -169,7 +175,10 @@ def plan(
         tokenizer=tokenizer,
     )
     room = _Room(
-        memory_limit(kind, config.train.memory_gb), on_cuda=kind == "cuda", n_examples=n_examples + n_validation
+        memory_limit(kind, config.train.memory_gb),
+        on_cuda=kind == "cuda",
+        n_examples=n_examples + n_validation + n_test,
+        workers=config.train.workers,
     )
     batch_size = config.train.batch_size
     found = _largest_part(dry, length, batch_size, room.left(dry, length))
@@ -204,14 +213,17 @@ class _Room:
     limit: int
     on_cuda: bool
     n_examples: int
+    workers: int
 
     @property
     def process(self) -> int:
-        return CUDA_BYTES if self.on_cuda else PROCESS_BYTES
+        if self.on_cuda:
+            return CUDA_BYTES
+        return PROCESS_BYTES + (FIRST_WORKER_BYTES + self.workers * WORKER_BYTES if self.workers else 0)
 
     def data(self, dry: "_DryRun", length: int) -> int:
-        """Tokens in bytes, targets in float32, group and length in int64."""
-        return self.n_examples * (length + 4 * dry.n_readouts + 16)
+        """Codes in bytes, targets in float32, and what every example has beside them."""
+        return self.n_examples * (length + 4 * dry.n_readouts + EXAMPLE_BYTES)
 
     def taken(self, dry: "_DryRun", length: int) -> int:
         return self.process + (0 if self.on_cuda else self.data(dry, length))

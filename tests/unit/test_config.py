@@ -100,6 +100,14 @@ def test_an_impossible_combination_is_refused(document, path, value, words):
     assert words in message(changed(document, path, value))
 
 
+@pytest.mark.parametrize("split", [{}, {"group_by": ["column"], "column": "unit2"}, {"group_by": ["homology"]}])
+def test_twins_must_stay_together(document, split):
+    """Near copies of one sequence may not be parted: only their own group will do."""
+    simulated = changed(changed(document, "data.samples", None), "data.simulate", {"regime": "twins"})
+    assert "draws near copies, which must not be parted" in message(changed(simulated, "split", split))
+    c.parse_config(changed(simulated, "split", {"group_by": ["column"], "column": "group"}))
+
+
 def test_a_motif_stem_needs_motifs(document):
     """A stem that starts as motifs cannot be built without any."""
     without = changed(document, "motifs.jaspar_ids", [])

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bioattn.cli.config import settings_table
-from bioattn.config import json_schema
+from bioattn.config import json_schema, parse_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "config").rglob("*.yaml"))
@@ -104,6 +105,27 @@ def test_runs_in_another_directory_with_spaces(stub_clone, make_config, tmp_path
     path = str(stub_clone.work / "config.yaml")
     stub_clone.run("--directory", str(folder), "--configfile", path, cwd=tmp_path)
     assert (folder / "results/tiny/report.html").exists()
+
+
+def test_every_named_file_is_found_beside_the_work_or_in_the_clone(stub_clone, make_config, tmp_path):
+    """Genome and places to exclude, motifs and unlabelled sequences reach the verbs where they lie."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("genome.fa", "black.bed", "own.meme", "more.fa"):
+        (stub_clone.root / name).write_text("here")
+    (elsewhere / "more.fa").write_text("here too")
+    document = make_config(train={"seeds": [1]}, motifs={"meme": "own.meme"})
+    run = document["runs"]["tiny"]
+    run["pretrain"] = {"fasta": ["more.fa"]}
+    run["task"] = {"kind": "binary", "targets": ["label"]}
+    run["data"] |= {"negatives": {"kind": "genomic", "genome": "genome.fa", "exclude": ["black.bed"]}}
+    path = stub_clone.write_config(document)
+    stub_clone.run("--directory", str(elsewhere), "--configfile", str(path), cwd=tmp_path)
+    made = parse_run(yaml.safe_load((elsewhere / "results/tiny/config.yaml").read_text())["runs"]["tiny"])
+    root = stub_clone.root
+    assert made.data.negatives.genome == str(root / "genome.fa")
+    assert made.data.negatives.exclude == [str(root / "black.bed")]
+    assert made.motifs.meme == str(root / "own.meme") and made.pretrain.fasta == ["more.fa"]
 
 
 def test_the_clone_may_lie_in_a_folder_with_spaces(stub_clone, make_config, tmp_path):

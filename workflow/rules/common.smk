@@ -26,7 +26,31 @@ except ConfigError as error:
     # Without this, Snakemake adds a traceback of some 40 lines.
     raise WorkflowError(f"The configuration cannot be used.\n{error}") from None
 
-RUNS = CONFIG.runs
+
+def find_input(path):
+    """A file that the configuration names: beside the user's work, or else in the folder of this workflow."""
+    beside = ROOT / path
+    return str(beside) if not os.path.exists(path) and beside.exists() else path
+
+
+def located(run):
+    """The run, with every file it names where it lies."""
+    negatives, rules = run.data.negatives, run.pretrain
+    negatives = negatives.model_copy(
+        update={
+            "genome": negatives.genome and find_input(negatives.genome),
+            "exclude": [find_input(path) for path in negatives.exclude],
+        }
+    )
+    data = run.data.model_copy(
+        update={"negatives": negatives, "samples": run.data.samples and find_input(run.data.samples)}
+    )
+    motifs = run.motifs.model_copy(update={"meme": run.motifs.meme and find_input(run.motifs.meme)})
+    pretrain = rules and rules.model_copy(update={"fasta": [find_input(path) for path in rules.fasta]})
+    return run.model_copy(update={"data": data, "motifs": motifs, "pretrain": pretrain})
+
+
+RUNS = {name: located(run) for name, run in CONFIG.runs.items()}
 
 # Steps with a model run in an environment with torch, made for this machine; the others in a light one.
 LIGHT_ENV = "../../envs/bioattn.yaml"
@@ -75,18 +99,12 @@ def config_text(wildcards):
     return f"# Digest {digest(step_settings(run, 'report'))}: all settings of this run, defaults filled in.\n{text}"
 
 
-def find_input(path):
-    """A file that the configuration names: beside the user's work, or else in the folder of this workflow."""
-    beside = ROOT / path
-    return str(beside) if not os.path.exists(path) and beside.exists() else path
-
-
 def samples_of(wildcards):
     """Input function: samples.tsv of a run."""
     run = RUNS[wildcards.run]
     if run.data.simulate:
         return results("input", "samples.tsv").format(run=wildcards.run)
-    return find_input(run.data.samples)
+    return run.data.samples
 
 
 def files_of(wildcards):
@@ -107,14 +125,13 @@ def files_of(wildcards):
 
 def motif_file_of(wildcards):
     """Input function: the user's MEME file, if the run has one."""
-    meme = RUNS[wildcards.run].motifs.meme
-    return find_input(meme) if meme else []
+    return RUNS[wildcards.run].motifs.meme or []
 
 
 def unlabelled_of(wildcards):
     """Input function: FASTA files with unlabelled sequences, of a run that is pretrained."""
     rules = RUNS[wildcards.run].pretrain
-    return [find_input(path) for path in rules.fasta] if rules else []
+    return rules.fasta if rules else []
 
 
 def if_pretrained(pattern):

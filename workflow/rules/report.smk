@@ -13,6 +13,7 @@ rule report:
         metrics=results("evaluation", "metrics.tsv"),
         predictions=results("evaluation", "predictions.parquet"),
         curves=results("evaluation", "curves.parquet"),
+        pretrained=if_pretrained(results("pretrain", "run_record.json")),
         history=for_models(results("models", "fold{fold}", "seed{seed}", "history.tsv")),
         heads=if_attention(results("heads", "seed{seed}", "heads.tsv")),
         interactions=if_pairs(results("interactions", "table", "interactions.tsv")),

@@ -17,6 +17,7 @@ rule pretrain:
         model=results("pretrain", "model.json"),
         history=report(
             results("pretrain", "history.tsv"),
+            caption="../report/pretraining.rst",
             category="Training",
             labels={"run": "{run}", "table": "pretraining"},
         ),

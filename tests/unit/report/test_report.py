@@ -1,6 +1,7 @@
 """The report: self-contained, complete, safe, and honest about what is missing."""
 
 import base64
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from toy_results import HOSTILE, MOTIFS, Made, binary_run, planted_run, write_re
 from bioattn.cli.report import report as report_verb
 from bioattn.config import RunConfig
 from bioattn.errors import DataError
+from bioattn.io.files import write_text
 from bioattn.io.tables import read_tsv, write_tsv
 from bioattn.report import build_report
 
@@ -161,6 +163,22 @@ def test_ceiling_is_stated_for_simulated_runs(planted_html: str, sites_html: str
     """The share of the ceiling that is reached, only where there is a ceiling."""
     assert "would reach 0.900; the model reaches 96.2 % of that" in words(planted_html)
     assert "perfect reader" not in words(sites_html)
+
+
+def test_pretraining_is_reported_beside_markov_chains(editable: Made):
+    """Only a pretrained run says so, with bits per base of spans, single bases where known, and both chains."""
+    assert "pretrained on" not in words(build_report(editable.root, editable.run))
+    record = {
+        "windows": {"train": 3000, "validation": 1}, "window_bp": 250, "best_epoch": 7, "isolated_bits": None,
+        "validation_bits_per_base": 1.9551, "order0_bits": 1.99, "order3_bits": 1.9525,
+    }  # fmt: skip
+    path = editable.root / "pretrain/run_record.json"
+    write_text(path, json.dumps(record))
+    text = words(build_report(editable.root, editable.run))
+    assert "pretrained on 3,000 windows of at most 250 bp; 1 other chose epoch 7." in text
+    assert "(2 is chance): 1.955 in spans; Markov chains: 1.990 (order 0), 1.952 (order 3)." in text
+    write_text(path, json.dumps(record | {"isolated_bits": 1.914}))
+    assert "1.914 where a base is hidden alone;" in words(build_report(editable.root, editable.run))
 
 
 def test_verdict_counts_are_those_of_the_table(planted: Made, planted_html: str):

@@ -161,7 +161,8 @@ def test_missing_results_are_named(piece: str, audited: Made) -> None:
     ("rules", "expected"),
     [
         ({"group_by": ["homology"], "identity": 0.75}, "sequences of at least 75 % identity on either strand"),
-        ({"group_by": ["overlap"], "overlap_distance_bp": 30}, "intervals at most 30 bp apart"),
+        ({"group_by": ["overlap"], "overlap_distance_bp": 30}, "overlapping intervals, or at most 30 bp apart."),
+        ({"group_by": ["overlap"]}, "overlapping intervals."),
         ({"group_by": ["shared_kmer", "homology"]}, "share a 20-mer on either strand, sequences of at least 80 %"),
         (
             {"kind": "chromosome", "test_chromosomes": ["chr2", "chr8"], "validation_chromosomes": ["chr9"]},

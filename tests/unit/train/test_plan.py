@@ -27,7 +27,17 @@ from bioattn.train import fit as fit_module
 from bioattn.train import memory as train_memory
 from bioattn.train import module as train_module
 from bioattn.train.data import Batches, Examples, predict
-from bioattn.train.memory import GIB, MIB, SAFETY_SHARE, freed_memory_returned, memory_limit, track_memory
+from bioattn.train.memory import (
+    EXAMPLE_BYTES,
+    FIRST_WORKER_BYTES,
+    GIB,
+    MIB,
+    SAFETY_SHARE,
+    WORKER_BYTES,
+    freed_memory_returned,
+    memory_limit,
+    track_memory,
+)
 from bioattn.train.module import TrainingModule
 from bioattn.train.plan import plan
 
@@ -319,6 +329,17 @@ def test_flops_of_a_recurrent_network(encoder, gates):
     weights = 2 * (gates * hidden * (width + hidden) + hidden * width)
     expected = length * (n_layers * weights * 6 + 4 * width * 4) + width * 6
     assert plan(70, length, run).flops_per_step == pytest.approx(16 * expected, rel=0.02)
+
+
+def test_all_that_lies_in_memory_is_counted():
+    """Test examples count as data, processes that prepare batches beside the process."""
+    run, more = a_run(MODELS["rope"]), a_run(MODELS["rope"], workers=2)
+    base = plan(100, 30, run, n_validation=10)
+    tested = plan(100, 30, run, n_validation=10, n_test=100_000)
+    assert tested.data_bytes - base.data_bytes == 100_000 * (30 + 4 + EXAMPLE_BYTES)
+    assert tested.peak_bytes - base.peak_bytes == tested.data_bytes - base.data_bytes
+    prepared = plan(100, 30, more, n_validation=10)
+    assert prepared.peak_bytes - base.peak_bytes == FIRST_WORKER_BYTES + 2 * WORKER_BYTES
 
 
 def test_everything_fits():
