@@ -268,21 +268,23 @@ def _check_headers(path: Path, index: Path, blocks: Path | None) -> None:
 
     Looks at what lies between the letters of the contigs, where there must be one header each.
     """
-    after, expected = 0, True
+    after, complete = 0, True
     try:
         with pysam.BGZFile(str(path), "rb") if blocks else path.open("rb") as file:
             place = _block_offsets(blocks) if blocks else int
-            for line in index.read_text(encoding="utf-8").splitlines():
-                name, length, offset, n_letters, width = line.split("\t")[:5]
+            for line in index.read_bytes().splitlines():
+                name, *numbers = line.split(b"\t")
+                length, offset, n_letters, width = map(int, numbers[:4])
                 file.seek(place(after))
-                expected &= _n_headers(file.read(int(offset) - after)) == 1 and bool(name)
-                full, rest = divmod(int(length), int(n_letters))
-                after = int(offset) + full * int(width) + rest
+                complete &= _n_headers(file.read(max(offset - after, 0))) == 1 and bool(name)
+                # An index that lists an empty contig gives it lines without letters.
+                full, rest = divmod(length, max(n_letters, 1))
+                after = offset + full * width + rest
             file.seek(place(after))
-            expected &= _n_headers(file.read()) == 0
+            complete &= _n_headers(file.read()) == 0
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged or cut short ({error}): copy or download it again") from None
-    if not expected:
+    if not complete:
         raise DataError(f"{path}: cannot be used as a genome: {_what_is_wrong(path)}")
 
 

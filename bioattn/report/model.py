@@ -12,7 +12,7 @@ from bioattn.plot.scatter import predicted_measured
 from bioattn.plot.training import training_curves
 from bioattn.report.blocks import Block, Cell, Column, Heading, Notice, Picture, Pictures, Section, Table, Text, picture
 from bioattn.report.files import ResultFiles
-from bioattn.report.numbers import as_float, count, number, percent, with_interval
+from bioattn.report.numbers import as_float, count, listing, number, percent, with_interval
 from bioattn.report.tables import records
 from bioattn.report.words import HEADLINE_METRICS, LOWER_IS_BETTER, METRIC_NAMES, MODEL_NAMES
 
@@ -49,10 +49,12 @@ def _pretraining(files: ResultFiles) -> list[Block]:
     record = files.document("pretrain/run_record.json")
     if record is None:
         return []
+    lacking = [key for key in _PRETRAINED if key not in record]
+    if lacking:
+        return [Notice(f"pretrain/run_record.json lacks {listing(lacking)}, so nothing is said of pretraining.")]
     windows = record["windows"]
     spans, alone, order0, order3 = (
-        None if record[key] is None else number(record[key], digits=4)
-        for key in ("validation_bits_per_base", "isolated_bits", "order0_bits", "order3_bits")
+        None if record[key] is None else number(record[key], digits=4) for key in _PRETRAINED[-4:]
     )
     said = (
         f"Stem and encoder were pretrained on {count(windows['train'], 'window')} of at most {record['window_bp']} bp; "
@@ -62,6 +64,10 @@ def _pretraining(files: ResultFiles) -> list[Block]:
     )
     return [Text(said)]
 
+
+_PRETRAINED = (
+    "windows", "window_bp", "best_epoch", "validation_bits_per_base", "isolated_bits", "order0_bits", "order3_bits",
+)  # fmt: skip
 
 _TRAINING_COLUMNS = [
     Column("fold", "fold", numeric=True),

@@ -58,7 +58,7 @@ class Plan:
     ----------
     n_parameters : int
     process_bytes : int
-        Memory apart from tensors: the process on a CPU, CUDA's own on a GPU.
+        Memory apart from tensors: on a CPU the process and those that prepare batches, on a GPU CUDA's own.
     data_bytes : int
         The encoded examples, which are held in the memory of the CPU.
     fixed_bytes : int

@@ -183,3 +183,23 @@ def test_contig_names_with_and_without_chr(tmp_path: Path) -> None:
             genome.resolve("chr11", contig_names)
         with pytest.raises(DataError, match="no contig 'scaffold_7'.*are the two of one assembly"):
             genome.resolve("scaffold_7", contig_names)
+
+
+def test_index_that_lists_an_empty_contig(tmp_path: Path) -> None:
+    """An index of another tool may list a contig without letters: every header is there, so the genome is read."""
+    path = tmp_path / "g.fa"
+    path.write_text(">a\nACGT\n>empty\n>b\nGGCC\n")
+    Path(f"{path}.fai").write_text("a\t4\t3\t4\t5\nempty\t0\t15\t0\t0\nb\t4\t18\t4\t5\n")
+    genome = Genome(path)
+    assert genome.lengths == {"a": 4, "empty": 0, "b": 4} and genome.sequence("b", 0, 4) == "GGCC"
+
+
+def test_index_without_a_header_of_the_file(tmp_path: Path) -> None:
+    """A header that the index lacks, wherever it stands, or an offset before the last contig's end, is refused."""
+    path = tmp_path / "g.fa"
+    path.write_text(">a\nACGT\n>b\nGGCC\n>c\nTTAA\n")
+    lines = ["a\t4\t3\t4\t5\n", "b\t4\t11\t4\t5\n", "c\t4\t19\t4\t5\n"]
+    for kept in ([0, 1], [0, 2], [1, 2], [0, 2, 1]):
+        Path(f"{path}.fai").write_text("".join(lines[i] for i in kept))
+        with pytest.raises(DataError, match=r"g\.fa.*delete the index"):
+            Genome(path)

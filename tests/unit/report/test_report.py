@@ -179,6 +179,8 @@ def test_pretraining_is_reported_beside_markov_chains(editable: Made):
     assert "(2 is chance): 1.955 in spans; Markov chains: 1.990 (order 0), 1.952 (order 3)." in text
     write_text(path, json.dumps(record | {"isolated_bits": 1.914}))
     assert "1.914 where a base is hidden alone;" in words(build_report(editable.root, editable.run))
+    write_text(path, json.dumps({"windows": record["windows"]}))
+    assert "pretrain/run_record.json lacks window_bp," in words(build_report(editable.root, editable.run))
 
 
 def test_verdict_counts_are_those_of_the_table(planted: Made, planted_html: str):
