@@ -6,7 +6,6 @@ These functions compute such rows exactly, layer by layer while the model runs,
 and keep only what was asked for.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
@@ -16,25 +15,12 @@ from torch import Tensor, nn
 
 from bioattn.errors import DataError
 from bioattn.nn import attention
-from bioattn.nn.backends import MOST_SCORES, Layout, Local, Part, make_layout, take
+from bioattn.nn.backends import MOST_SCORES
 from bioattn.nn.multihead import MultiHeadAttention
+from bioattn.nn.sums import Observed, is_plain, layer_columns, layer_sums
 
 #: Examples per forward pass, unless the caller says otherwise.
 BATCH = 64
-
-
-class Observed(NamedTuple):
-    """One attention layer on some examples.
-
-    `query` and `key` (B, H, L, C); `keep` (B, L) is True for real tokens, or None
-    if all are; `rows` says which examples of the caller these are.
-    """
-
-    module: MultiHeadAttention
-    query: Tensor
-    key: Tensor
-    keep: Tensor | None
-    rows: slice
 
 
 class AttentionSums(NamedTuple):
@@ -129,6 +115,36 @@ def attention_blocks(
 
 
 @torch.inference_mode()
+def attention_columns(
+    model: nn.Module,
+    x: Tensor,
+    layer: int | None,
+    head: int | None,
+    keys: Tensor,
+    *,
+    keep: Tensor | None = None,
+    batch_size: int = BATCH,
+) -> Tensor:
+    """Exact pattern columns of chosen keys: how much every query reads each, normalised over the full row.
+
+    O(K x L) storage per head. Parameters as for `attention_rows`, with `keys` for
+    `queries`. Where scores are plain dot products on a CPU no other entry is
+    computed; elsewhere whole rows are, in chunks of queries.
+
+    Returns
+    -------
+    Tensor, float32, on the CPU, shape (N, layers, H, K, L)
+        Without the axis of a layer or head that was given as a number.
+
+    Raises
+    ------
+    DataError
+        If there is no such layer, head or position.
+    """
+    return _entries(model, x, layer, head, None, keys, keep, batch_size)
+
+
+@torch.inference_mode()
 def attention_sums(
     model: nn.Module,
     x: Tensor,
@@ -138,8 +154,7 @@ def attention_sums(
 ) -> AttentionSums:
     """Attention that each key receives and entropy of each query, for every layer and head.
 
-    Scores exist for a chunk of queries at a time, and under a sparse mask of the
-    local backend only for the keys that it reaches. Parameters as for `attention_rows`.
+    The pattern is never held, see `bioattn.nn.sums`. Parameters as for `attention_rows`.
     """
     layers = attention_layers(model)
     if not layers:
@@ -148,7 +163,7 @@ def attention_sums(
     entropy: list[Tensor] = []
 
     def sum_up(seen: Observed) -> Tensor:
-        return torch.stack(_sums(seen))
+        return torch.stack(layer_sums(seen))
 
     for sums in _run(model, x, range(len(layers)), sum_up, keep, batch_size):
         both = torch.stack([sums[i] for i in range(len(layers))], dim=2).float().cpu()  # (2, B, layers, H, L)
@@ -162,22 +177,29 @@ def _entries(
     x: Tensor,
     layer: int | None,
     head: int | None,
-    queries: Tensor,
+    queries: Tensor | None,
     keys: Tensor | None,
     keep: Tensor | None,
     batch_size: int,
 ) -> Tensor:
+    """Entries (N, layers, H, Q, K), or of whole rows or columns where keys or queries are None."""
     layers = attention_layers(model)
     wanted = _chosen("layer", layer, len(layers))
     if head is not None:
         for i in wanted:
             _chosen("head", head, layers[i].n_heads)
-    queries = _per_example("queries", queries, len(x))
+    queries = None if queries is None else _per_example("queries", queries, len(x))
     keys = None if keys is None else _per_example("keys", keys, len(x))
 
     def look(seen: Observed) -> Tensor:
-        chosen_keys = None if keys is None else keys[seen.rows].to(seen.key.device)
-        return _pattern_entries(seen, queries[seen.rows].to(seen.key.device), chosen_keys, head)
+        at_queries, at_keys = (
+            None if at is None else _checked(name, at[seen.rows].to(seen.key.device), seen.key.shape[2])
+            for name, at in (("queries", queries), ("keys", keys))
+        )
+        if at_queries is not None:
+            return _pattern_entries(seen, at_queries, at_keys, head)
+        assert at_keys is not None
+        return _pattern_columns(seen, at_keys, head)
 
     found = []
     for parts in _run(model, x, wanted, look, keep, batch_size):
@@ -207,19 +229,28 @@ def _per_example(name: str, positions: Tensor, n: int) -> Tensor:
     return positions if positions.ndim == 2 else positions.expand(n, -1)
 
 
+def _checked(name: str, positions: Tensor, length: int) -> Tensor:
+    if positions.numel() and not -1 <= int(positions.min()) <= int(positions.max()) < length:
+        raise DataError(
+            f"{name} must lie in 0 to {length - 1} (or be -1 for none), "
+            f"got {int(positions.min())} to {int(positions.max())}"
+        )
+    return positions
+
+
+def _pattern_columns(seen: Observed, keys_BK: Tensor, head: int | None) -> Tensor:
+    """Entries (B, H, K, L) on the CPU."""
+    if not is_plain(seen):
+        every = torch.arange(seen.key.shape[2], device=seen.key.device).expand(len(keys_BK), -1)
+        return _pattern_entries(seen, every, keys_BK, head).transpose(2, 3)
+    if head is not None:
+        seen = seen._replace(query=seen.query[:, head : head + 1], key=seen.key[:, head : head + 1])
+    return layer_columns(seen, keys_BK).float()
+
+
 def _pattern_entries(seen: Observed, queries_BQ: Tensor, keys_BK: Tensor | None, head: int | None) -> Tensor:
     """Entries (B, H, Q, L or K) on the CPU, in chunks of queries that bound the scores."""
     n_batch, n_heads, length, _ = seen.key.shape
-    for name, positions in {"queries": queries_BQ, "keys": keys_BK}.items():
-        if (
-            positions is not None
-            and positions.numel()
-            and not -1 <= int(positions.min()) <= int(positions.max()) < length
-        ):
-            raise DataError(
-                f"{name} must lie in 0 to {length - 1} (or be -1 for none), "
-                f"got {int(positions.min())} to {int(positions.max())}"
-            )
     if head is not None:
         n_heads = 1
     size = max(1, MOST_SCORES // (n_batch * n_heads * length))
@@ -252,79 +283,6 @@ def _rows(seen: Observed, queries_BQ: Tensor, head: int | None) -> Tensor:
 def _pick(rows_BHQL: Tensor, keys_BK: Tensor) -> Tensor:
     index = keys_BK.clamp(min=0)[:, None, None].expand(-1, *rows_BHQL.shape[1:3], -1)
     return rows_BHQL.gather(3, index) * (keys_BK >= 0)[:, None, None]
-
-
-def _sums(seen: Observed) -> tuple[Tensor, Tensor]:
-    """Received attention and entropy (B, H, L) of one layer."""
-    n_batch, n_heads, length, _ = seen.key.shape
-    device = seen.key.device
-    received = seen.key.new_zeros((n_batch, n_heads, length), dtype=torch.float32)
-    entropy = torch.zeros_like(received)
-    for part in _pieces(seen, n_batch * n_heads):
-        is_query = part.query >= 0
-        real = is_query if seen.keep is None else is_query & seen.keep[:, part.query.clamp(min=0)]
-        pattern_BHnwm, total_BHnw, bits_BHnw = _unnormalised(_part_scores(seen, part))
-        # Where a block is filled up, its last query stands for nothing: leave it out.
-        index = part.query.clamp(min=0)[is_query]
-        entropy[:, :, index] = bits_BHnw[:, :, is_query].float()
-        weight_BHnw = real.view(-1, 1, *real.shape[-2:]) / total_BHnw
-        given_BHnm = (weight_BHnw[..., None, :] @ pattern_BHnwm).squeeze(-2)
-        received.index_add_(2, part.key.flatten(), given_BHnm.flatten(2).float())
-    if seen.keep is not None:
-        padded = ~seen.keep[:, None].to(device)
-        received, entropy = received.masked_fill(padded, math.nan), entropy.masked_fill(padded, math.nan)
-    return received, entropy
-
-
-def _pieces(seen: Observed, n_rows: int) -> Iterator[Part]:
-    """Queries of a layer in pieces that bound the scores; fillers of a block are marked -1."""
-    length, device = seen.key.shape[2], seen.key.device
-    backend = seen.module.backend
-    layout: Layout
-    if isinstance(backend, Local):
-        layout = backend.layout(length, device)
-    else:
-        block = max(1, min(length, MOST_SCORES // (n_rows * length)))
-        layout = make_layout(None, length, device, block=block)
-    for part in layout.parts:
-        n_scores = n_rows * part.query.shape[1] * part.key.shape[1]
-        for piece in part.pieces(max(1, MOST_SCORES // n_scores)):
-            first = piece.query[:, :1]
-            filler = piece.query != first + torch.arange(piece.query.shape[1], device=device)
-            allowed = piece.allowed
-            if backend.mask is not None and not isinstance(backend, Local):
-                allowed = allowed & backend.mask.allows(piece.query[:, :, None], piece.key[:, None])
-            yield Part(piece.query.masked_fill(filler, -1), piece.key, allowed)
-
-
-def _part_scores(seen: Observed, part: Part) -> Tensor:
-    """Scores (B, H, n, w, m) of the queries of a part over the keys of their blocks."""
-    index = part.query.clamp(min=0)
-    bias = None
-    if seen.module.relative is not None:
-        bias = seen.module.relative(index[:, :, None], part.key[:, None])
-    keep = None if bool(part.allowed[part.query >= 0].all()) else part.allowed
-    if seen.keep is not None:
-        real = seen.keep[:, None, part.key][:, :, :, None]
-        keep = real if keep is None else keep & real
-    return attention.scores(take(seen.query, index), take(seen.key, part.key), bias=bias, keep=keep)
-
-
-def _unnormalised(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pattern times its row sums, the row sums, and the entropy of the rows in bits, in few passes over `scores`.
-
-    `scores` is overwritten. A row without keys gives zeros.
-    """
-    highest = scores.amax(-1, keepdim=True)
-    nothing = highest == -math.inf
-    # Entries so far below the highest are zero in the pattern, and finite here: zero times minus infinity is NaN.
-    below = scores.sub_(highest.masked_fill(nothing, 0.0)).clamp_(min=-1e4)
-    pattern = below.exp()
-    total = pattern.sum(-1)
-    entropy = total.log() - torch.linalg.vecdot(pattern, below) / total
-    nothing = nothing.squeeze(-1)
-    total = total.masked_fill(nothing, math.inf)
-    return pattern, total, entropy.masked_fill(nothing, 0.0) / math.log(2)
 
 
 class _Stop(Exception):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +12,15 @@ from toy_attention import BACKENDS, KERNELS, draw, hooks, real_tokens, small_blo
 
 from bioattn.config import MaskConfig
 from bioattn.errors import DataError
-from bioattn.nn import attention, backends, observe, taps
+from bioattn.nn import attention, backends, observe, sums, taps
 from bioattn.nn.masks import Window
-from bioattn.nn.observe import attention_blocks, attention_layers, attention_rows, attention_sums
+from bioattn.nn.observe import (
+    attention_blocks,
+    attention_columns,
+    attention_layers,
+    attention_rows,
+    attention_sums,
+)
 from bioattn.tokens import nucleotide
 
 N, LENGTH = 5, 13
@@ -49,7 +56,7 @@ def sums_of(pattern: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
 def test_what_is_observed_equals_the_tapped_pattern(
     backend: str, mask: str, positions: str, keep: Tensor | None, monkeypatch: pytest.MonkeyPatch
 ):
-    """Rows, blocks and sums are those of the pattern for every backend, mask and bias, over several batches."""
+    """Rows, columns, blocks and sums are the pattern's for every backend, mask and bias, over several batches."""
     small_blocks(monkeypatch)
     model = toy_encoder(backend, mask, positions=positions)
     more = {} if keep is None else {"keep": keep}
@@ -59,6 +66,8 @@ def test_what_is_observed_equals_the_tapped_pattern(
     torch.testing.assert_close(rows, pattern[..., QUERIES, :].float(), **ROUNDING)
     block = attention_blocks(model, X, None, None, QUERIES, KEYS, batch_size=2, **more)
     torch.testing.assert_close(block, pattern[..., QUERIES, :][..., KEYS].float(), **ROUNDING)
+    columns = attention_columns(model, X, None, None, KEYS, batch_size=2, **more)
+    torch.testing.assert_close(columns, pattern[..., KEYS].transpose(-1, -2).float(), **ROUNDING)
     sums = attention_sums(model, X, batch_size=2, **more)
     for found, expected in zip(sums, sums_of(pattern, keep), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
@@ -76,21 +85,29 @@ def test_sequence_models_are_observed_on_the_strand_that_is_given(backend: str):
     everything = torch.arange(12)
     rows = attention_rows(model, tokens, None, None, everything, batch_size=2)
     torch.testing.assert_close(rows, pattern.float(), **ROUNDING)
+    columns = attention_columns(model, tokens, None, None, everything, batch_size=2)
+    torch.testing.assert_close(columns, pattern.transpose(-1, -2).float(), **ROUNDING)
     keep = nn.functional.pad(model.real_tokens(tokens), (1, 0), value=True)
     for found, expected in zip(attention_sums(model, tokens), sums_of(pattern, keep), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
     assert (rows[1, :, :, :, 6:] == 0).all() and (rows[1, :, :, :6, 0] > 0).all()
 
 
-def test_queries_and_keys_of_each_example():
+@pytest.mark.parametrize("positions", ["rope", "relative"])
+@pytest.mark.parametrize("mask", ["none", "window"])
+def test_queries_and_keys_of_each_example(mask: str, positions: str):
     """Positions may differ between examples; -1 stands for none and gives zeros, the rest stays in its place."""
-    model = toy_encoder("sdpa", "window")
+    model = toy_encoder("sdpa", mask, positions=positions)
     pattern = tapped_pattern(model, X, keep=KEEP)
     queries = torch.tensor([[3, 0], [6, -1], [0, 0], [-1, -1], [-1, 1]])
     keys = torch.tensor([[3, -1, 6], [4, 5, 6], [0, -1, -1], [0, 1, 2], [-1, 0, 1]])
     rows = attention_rows(model, X, None, None, queries, keep=KEEP, batch_size=3)
     block = attention_blocks(model, X, None, None, queries, keys, keep=KEEP, batch_size=3)
+    columns = attention_columns(model, X, None, None, keys, keep=KEEP, batch_size=3)
     for n in range(N):
+        for j, k in enumerate(keys[n].tolist()):
+            column = pattern[n, ..., k] if k >= 0 else torch.zeros(2, 3, LENGTH, dtype=torch.float64)
+            torch.testing.assert_close(columns[n, :, :, j], column.float(), **ROUNDING)
         for i, q in enumerate(queries[n].tolist()):
             row = pattern[n, :, :, q] if q >= 0 else torch.zeros(2, 3, LENGTH, dtype=torch.float64)
             torch.testing.assert_close(rows[n, :, :, i], row.float(), **ROUNDING)
@@ -99,11 +116,13 @@ def test_queries_and_keys_of_each_example():
                 torch.testing.assert_close(block[n, :, :, i, j], entry.float(), **ROUNDING)
 
 
-def test_one_layer_or_head_is_that_part_of_all():
+@pytest.mark.parametrize(("backend", "mask"), [("local", "window"), ("sdpa", "none")])
+def test_one_layer_or_head_is_that_part_of_all(backend: str, mask: str):
     """A number for layer or head selects it and drops its axis."""
-    model = toy_encoder("local", "window", positions="rope")
+    model = toy_encoder(backend, mask, positions="rope")
     everything = attention_rows(model, X, None, None, QUERIES, keep=KEEP)
     some = attention_blocks(model, X, None, None, QUERIES, KEYS, keep=KEEP)
+    columns = attention_columns(model, X, None, None, KEYS, keep=KEEP)
     for layer in (None, 0, 1):
         for head in (None, 0, 2):
             part = (slice(None), slice(None) if layer is None else layer, slice(None) if head is None else head)
@@ -111,6 +130,8 @@ def test_one_layer_or_head_is_that_part_of_all():
             torch.testing.assert_close(rows, everything[part], **ROUNDING)
             block = attention_blocks(model, X, layer, head, QUERIES, KEYS, keep=KEEP)
             torch.testing.assert_close(block, some[part], **ROUNDING)
+            column = attention_columns(model, X, layer, head, KEYS, keep=KEEP)
+            torch.testing.assert_close(column, columns[part], **ROUNDING)
 
 
 def test_no_queries_give_no_rows():
@@ -118,6 +139,8 @@ def test_no_queries_give_no_rows():
     model, none = toy_encoder(), torch.zeros(0, dtype=torch.int64)
     assert attention_rows(model, X, 0, None, none).shape == (N, 3, 0, LENGTH)
     assert attention_blocks(model, X, None, 1, QUERIES, none).shape == (N, 2, 3, 0)
+    for positions in ("rope", "relative"):
+        assert attention_columns(toy_encoder(positions=positions), X, None, 1, none).shape == (N, 2, 0, LENGTH)
 
 
 def test_edits_upstream_are_seen():
@@ -146,6 +169,98 @@ def test_uniform_attention_receives_one_and_has_log2_entropy():
         torch.testing.assert_close(sums.received[i, :, :, :n], torch.ones(1, 3, n))
         torch.testing.assert_close(sums.entropy[i, :, :, :n], torch.full((1, 3, n), math.log2(n)))
         assert sums.received[i, :, :, n:].isnan().all() and sums.entropy[i, :, :, n:].isnan().all()
+
+
+def observed(query: Tensor, key: Tensor, keep: Tensor | None = None, module: object = None) -> sums.Observed:
+    """A layer without bias and mask, or another one, on queries and keys (B, H, L, C)."""
+    plain = SimpleNamespace(relative=None, backend=SimpleNamespace(mask=None))
+    return sums.Observed(module or plain, query, key, keep, slice(None))
+
+
+def by_definition(seen: sums.Observed) -> tuple[Tensor, Tensor]:
+    """Sums of a layer without bias and mask, in float64."""
+    keep = None if seen.keep is None else seen.keep[:, None, None]
+    pattern = attention.pattern(attention.scores(seen.query.double(), seen.key.double(), keep=keep))
+    return tuple(x[:, 0] for x in sums_of(pattern[:, None], seen.keep))
+
+
+@pytest.mark.parametrize("keep", [None, real_tokens(61, 7, 1, 53, 32, longest=61)], ids=["whole", "padded"])
+@pytest.mark.parametrize("largest", [0.1, 1, 30, 63, 200, 1000])
+def test_fused_sums_are_exact_whatever_the_size_of_scores(largest: float, keep: Tensor | None):
+    """In float32, with scores up to 1000, fused and chunked sums are the definition's in float64, to about 1e-5."""
+    query, key = draw(2, 5, 3, 61, 7).float()
+    size = (largest / attention.scores(query, key).abs().max()).sqrt()
+    seen = observed(query * size, key * size, keep)
+    assert sums.is_plain(seen)
+    received, entropy = by_definition(seen)
+    fast = sums.layer_sums(seen)
+    torch.testing.assert_close(fast[0], received, rtol=1e-5, atol=1e-6, equal_nan=True)
+    torch.testing.assert_close(fast[1], entropy, rtol=1e-5, atol=3e-5, equal_nan=True)
+    torch.testing.assert_close(sums.layer_received(seen), received, rtol=2e-5, atol=1e-6, equal_nan=True)
+    # Written-out scores are rounded too: by 1e-3 times 2^-24 times the largest of them at the most.
+    for slow, exact in zip(sums._chunked(seen), (received, entropy), strict=True):
+        known = exact.isfinite()
+        torch.testing.assert_close(slow[known], exact[known], rtol=3e-7 * max(largest, 30), atol=3e-7 * largest + 1e-6)
+
+
+def test_half_precision_is_raised():
+    """Queries and keys in bfloat16 are looked at in float32: sums are those of the same numbers there."""
+    query, key = draw(2, 3, 2, 11, 5).bfloat16()
+    for fast, exact in zip(sums.layer_sums(observed(query, key)), by_definition(observed(query, key)), strict=True):
+        torch.testing.assert_close(fast, exact, rtol=1e-6, atol=3e-6)
+
+
+def test_without_the_kernel_the_numbers_stay(monkeypatch: pytest.MonkeyPatch):
+    """Where PyTorch lacks the fused kernel, sums and columns are computed in chunks, with equal results."""
+    model = toy_encoder(positions="rope")
+
+    def look() -> list[Tensor]:
+        return [*attention_sums(model, X, keep=KEEP), attention_columns(model, X, None, None, KEYS, keep=KEEP)]
+
+    fused = look()
+    monkeypatch.setattr(sums, "_HAS_KERNEL", False)
+    monkeypatch.setattr(sums, "_softmax_over", None)
+    for one, other in zip(look(), fused, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+def test_only_plain_layers_are_fused():
+    """A bias, a mask or another device than the CPU keeps a layer from the fused path."""
+    query, key = draw(2, 2, 3, 7, 4)
+    assert sums.is_plain(observed(query, key, module=toy_encoder(positions="rope").layer[0].attn))
+    for positions, mask in [("relative", "none"), ("alibi", "none"), ("rope", "window"), ("rope", "causal")]:
+        module = toy_encoder("sdpa", mask, positions=positions).layer[0].attn
+        assert not sums.is_plain(observed(query, key, module=module))
+    assert not sums.is_plain(observed(query.to("meta"), key.to("meta")))
+
+
+@pytest.mark.parametrize("largest", [1, 1000])
+@pytest.mark.parametrize("keep", [None, real_tokens(13, 7, 0)], ids=["whole", "padded"])
+def test_what_queries_return_to_keys(keep: Tensor | None, largest: float):
+    """The pattern's transpose times any vectors of the queries, padded ones left out; nothing where there is no key."""
+    query, key, x = draw(3, 3, 2, 13, 5).float()
+    size = (largest / attention.scores(query, key).abs().max()).sqrt()
+    seen = observed(query * size, key * size, keep)
+    real = torch.ones(3, 13, dtype=torch.bool) if keep is None else keep
+    scores = attention.scores(seen.query.double(), seen.key.double(), keep=real[:, None, None])
+    pattern = attention.pattern(scores) * real[:, None, :, None]
+    expected = (pattern.transpose(-1, -2) @ x.double()).float()
+    received, returned = sums.layer_returns(seen, x)
+    torch.testing.assert_close(returned, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(received, pattern.sum(2).float().where(real[:, None], math.nan), equal_nan=True)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_kept_denominators_are_the_layers_own(padded: bool):
+    """What a fused kernel keeps for its gradient is the logarithm of the denominators; other kernels keep none."""
+    query, key, value = draw(3, 2, 3, 11, 4)
+    keep = real_tokens(11, 5)[:, None, None] if padded else None
+    assert sums.kept_lse(attention.fused(query, key, value, keep=keep)) is None  # nothing wants a gradient
+    value.requires_grad_()
+    lse = sums.kept_lse(attention.fused(query, key, value, keep=keep))
+    expected = attention.scores(query, key, keep=keep).logsumexp(-1)
+    torch.testing.assert_close(lse, expected, check_dtype=False, rtol=1e-6, atol=1e-6)
+    assert sums.kept_lse(attention.scaled_dot_product(query, key, value, keep=keep)[0]) is None
 
 
 class Largest(TorchDispatchMode):
@@ -179,6 +294,18 @@ def test_entries_never_hold_a_pattern(positions: str):
     with Largest() as largest:
         tapped_pattern(model, x)
     assert largest.numbers >= n_batch * 3 * length * length > 10 * most
+
+
+def test_fused_sums_never_hold_a_pattern():
+    """With plain scores, sums and columns need no tensor above the tokens of a layer or K x L scores per head."""
+    n_batch, length = 2, 307
+    model, x = toy_encoder(positions="rope"), draw(n_batch, length, 12)
+    # Projections of a layer, or the columns of both layers.
+    most = n_batch * length * max(3 * 12, 2 * 3 * len(KEYS))
+    for look in (attention_sums, lambda model, x: attention_columns(model, x, None, None, KEYS)):
+        with Largest() as largest:
+            look(model, x)
+        assert 0 < largest.numbers <= most < n_batch * 3 * length * length / 10
 
 
 @pytest.fixture
@@ -217,7 +344,7 @@ def test_scores_are_bounded(backend: str, mask: str, score_sizes: list, monkeypa
     unbounded = look()
     assert max(map(math.prod, score_sizes)) > 1400
     score_sizes.clear()
-    for module in (backends, observe):
+    for module in (backends, observe, sums):
         monkeypatch.setattr(module, "MOST_SCORES", 1400)
     for found, expected in zip(look(), unbounded, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
@@ -247,6 +374,9 @@ def test_later_layers_are_not_run():
         run.clear()
         attention_rows(model, X, layer, None, QUERIES)
         assert run == expected
+        run.clear()
+        attention_columns(model, X, layer, None, KEYS)
+        assert run == expected
 
 
 def broken(model: nn.Module) -> None:
@@ -266,6 +396,7 @@ def interrupted(model: nn.Module) -> None:
 def fine(model: nn.Module) -> None:
     attention_rows(model, X, 1, None, QUERIES)
     attention_blocks(model, X, None, 1, QUERIES, KEYS)
+    attention_columns(model, X, None, 1, KEYS)
     attention_sums(model, X)
 
 
@@ -343,6 +474,9 @@ def test_wrong_requests_are_refused(layer, head, queries, message: str):
     if "queries" in message:
         with pytest.raises(DataError, match=message.replace("queries", "keys")):
             attention_blocks(model, X, layer, head, QUERIES, positions)
+        for kind in ("rope", "relative"):
+            with pytest.raises(DataError, match=message.replace("queries", "keys")):
+                attention_columns(toy_encoder(positions=kind), X, layer, head, positions)
 
 
 def test_models_without_attention_or_examples_are_refused():
@@ -351,6 +485,7 @@ def test_models_without_attention_or_examples_are_refused():
         lambda m, x: attention_rows(m, x, None, None, QUERIES),
         lambda m, x: attention_rows(m, x, 0, 0, QUERIES),
         lambda m, x: attention_blocks(m, x, None, None, QUERIES, KEYS),
+        lambda m, x: attention_columns(m, x, None, None, KEYS),
         attention_sums,
     ):
         with pytest.raises(DataError, match="this model has no attention layers"):
