@@ -13,6 +13,7 @@ from torch import nn
 from bioattn.config import ModelConfig, RunConfig, TaskConfig
 from bioattn.data.audit import leak_free
 from bioattn.data.motif import Motif
+from bioattn.data.weighted import interval
 from bioattn.errors import ConfigError, DataError
 from bioattn.models import load_model
 from bioattn.rng import stream
@@ -25,7 +26,6 @@ from bioattn.train.metrics import (
     best_mcc_threshold,
     curves,
     group_bootstrap,
-    interval,
     link,
     score_classes,
     score_readout,

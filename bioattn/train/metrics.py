@@ -17,6 +17,14 @@ from scipy import stats
 from scipy.special import expit, log_softmax, softmax
 from sklearn import metrics as sk
 
+from bioattn.data.weighted import (
+    interval,
+    weighted_auroc,
+    weighted_average_precision,
+    weighted_pearson,
+    weighted_spearman,
+)
+
 Array = NDArray[np.float64]
 
 #: Bins of equal count for calibration.
@@ -127,7 +135,7 @@ def score_classes(target: Array, scores: Array, *, weights: Array | None = None)
     present = [c for c in range(n_classes) if 0 < (index == c).sum() < len(index)]
 
     def macro_auroc(w: Array) -> Array:
-        each = [_weighted_auroc((index == c) * 1.0, log_p[:, c], w) for c in present]
+        each = [weighted_auroc((index == c) * 1.0, log_p[:, c], w) for c in present]
         return np.mean(each, axis=0) if each else np.full(len(w), np.nan)
 
     def weighted_mcc(w: Array) -> Array:
@@ -207,10 +215,10 @@ def _binary_metrics(target: Array, score: Array, threshold: float) -> dict[str, 
         return _mcc(tp, called_n - tp, positive - tp, total - called_n - positive + tp)
 
     return {
-        "auroc": _Metric(_auroc(target, score), lambda w: _weighted_auroc(target, score, w)),
+        "auroc": _Metric(_auroc(target, score), lambda w: weighted_auroc(target, score, w)),
         "auprc": _Metric(
             float(sk.average_precision_score(target, score)) if two else np.nan,
-            lambda w: _weighted_average_precision(target, score, w),
+            lambda w: weighted_average_precision(target, score, w),
         ),
         "mcc": _Metric(float(sk.matthews_corrcoef(target, called)) if two else np.nan, weighted_mcc),
         "accuracy": _Metric(float(right.mean()) if len(right) else np.nan, _mean_of(right)),
@@ -235,8 +243,8 @@ def _value_metrics(target: Array, score: Array) -> dict[str, _Metric]:
             return 1 - (w @ error) / (w @ target**2 - total * mean**2)
 
     return {
-        "pearson": _Metric(_pearson(target, score), lambda w: _weighted_pearson(target, score, w)),
-        "spearman": _Metric(_spearman(target, score), lambda w: _weighted_spearman(target, score, w)),
+        "pearson": _Metric(_pearson(target, score), lambda w: weighted_pearson(target, score, w)),
+        "spearman": _Metric(_spearman(target, score), lambda w: weighted_spearman(target, score, w)),
         "r2": _Metric(float(sk.r2_score(target, score)) if varied else np.nan, weighted_r2),
         "rmse": _Metric(float(np.sqrt(error.mean())) if len(error) else np.nan, lambda w: np.sqrt(_mean_of(error)(w))),
     }
@@ -249,8 +257,8 @@ def _count_metrics(target: Array, score: Array) -> dict[str, _Metric]:
         deviance = 2 * (np.where(target > 0, target * np.log(target / rate), 0.0) - target + rate)
     value = float(sk.mean_poisson_deviance(target, rate)) if len(target) and (rate > 0).all() else np.nan
     return {
-        "pearson": _Metric(_pearson(observed, score), lambda w: _weighted_pearson(observed, score, w)),
-        "spearman": _Metric(_spearman(target, score), lambda w: _weighted_spearman(target, score, w)),
+        "pearson": _Metric(_pearson(observed, score), lambda w: weighted_pearson(observed, score, w)),
+        "spearman": _Metric(_spearman(target, score), lambda w: weighted_spearman(target, score, w)),
         "poisson_deviance": _Metric(value, _mean_of(deviance)),
     }
 
@@ -284,15 +292,6 @@ def _collect(
         low, high = interval(draws)
         scores.append(Score(name, float(metric.value), low, high, len(target), remark, draws))
     return scores
-
-
-def interval(draws: Array) -> tuple[float, float]:
-    """95 % percentile interval of bootstrap draws; NaN where fewer than half of the draws are defined."""
-    defined = draws[np.isfinite(draws)]
-    if len(defined) == 0 or len(defined) < 0.5 * len(draws):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _mean_of(values: Array) -> Callable[[Array], Array]:
@@ -337,62 +336,6 @@ def _calibration_error(target: Array, prediction: Array, bins: NDArray[np.int64]
         return np.full(len(w), np.nan)
     gap = np.abs(w @ ((prediction - target)[:, None] * np.eye(bins.max() + 1)[bins]))
     return gap.sum(1) / w.sum(1)
-
-
-def _tie_ends(ordered: Array) -> NDArray[np.int64]:
-    """Index of the last example of each run of equal values."""
-    return np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-
-
-def _weighted_auroc(target: Array, score: Array, w: Array) -> Array:
-    """Probability that a positive scores above a negative, ties half, shape (draws,)."""
-    order = np.argsort(score, kind="stable")
-    w, target = w[:, order].astype(np.float64), target[order]
-    ends = _tie_ends(score[order])
-    positive, negative = np.cumsum(w * target, 1)[:, ends], np.cumsum(w * (1 - target), 1)[:, ends]
-    here, below = np.diff(positive, prepend=0, axis=1), negative - np.diff(negative, prepend=0, axis=1) / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (here * below).sum(1) / (positive[:, -1] * negative[:, -1])
-
-
-def _weighted_average_precision(target: Array, score: Array, w: Array) -> Array:
-    order = np.argsort(-score, kind="stable")
-    w, target = w[:, order].astype(np.float64), target[order]
-    ends = _tie_ends(score[order])
-    positive, called = np.cumsum(w * target, 1)[:, ends], np.cumsum(w, 1)[:, ends]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(called > 0, positive / called, 0.0)
-        return (np.diff(positive, prepend=0, axis=1) * precision).sum(1) / positive[:, -1]
-
-
-def _weighted_pearson(x: Array, y: Array, w: Array) -> Array:
-    # Centred first: the weighted moments then lose no digits.
-    return _row_pearson(np.broadcast_to(x - x.mean(), w.shape), np.broadcast_to(y - y.mean(), w.shape), w)
-
-
-def _weighted_spearman(x: Array, y: Array, w: Array) -> Array:
-    return _row_pearson(_weighted_ranks(x, w), _weighted_ranks(y, w), w)
-
-
-def _weighted_ranks(values: Array, w: Array) -> Array:
-    """Midranks (draws, N) inside each draw."""
-    order = np.argsort(values, kind="stable")
-    ends = _tie_ends(values[order])
-    total = np.cumsum(w[:, order].astype(np.float64), 1)[:, ends]
-    middle = total - np.diff(total, prepend=0, axis=1) / 2
-    run = np.searchsorted(ends, np.arange(len(values)))
-    ranks = np.empty(w.shape)
-    ranks[:, order] = middle[:, run]
-    return ranks
-
-
-def _row_pearson(x: Array, y: Array, w: Array) -> Array:
-    w = w.astype(np.float64)
-    total = w.sum(1)
-    x = x - ((w * x).sum(1) / total)[:, None]
-    y = y - ((w * y).sum(1) / total)[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (w * x * y).sum(1) / np.sqrt((w * x * x).sum(1) * (w * y * y).sum(1))
 
 
 def _thin(kind: str, x: Array, y: Array) -> pd.DataFrame:

@@ -7,11 +7,11 @@ from typing import Required, TypedDict, Unpack
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bioattn.config import TrainConfig
 from bioattn.errors import BioattnError, DataError
+from bioattn.nn.losses import losses
 from bioattn.rng import stream_seed
 from bioattn.train.metrics import validation_metric
 
@@ -25,36 +25,14 @@ def loss_sum(kind: str, readouts: Tensor, targets: Tensor, sd: Tensor | None = N
     The sum and the count, not the mean, so that parts add up exactly whatever
     their size and whatever is missing.
 
-    Parameters
-    ----------
-    kind : {"binary", "multilabel", "multiclass", "regression", "count"}
-    readouts : Tensor, shape (B, T)
-        Pre-link readouts: logits, log rates, or values.
-    targets : Tensor, float32, shape (B, T), or (B, 1) for multiclass
-        NaN is missing.
-    sd : Tensor, shape (T,), optional
-        Regression: errors are measured in units of it.
+    Parameters as for `bioattn.nn.losses.losses`.
 
     Returns
     -------
     Tensor, at least float32, scalar
     Tensor, int64, scalar
     """
-    # At least float32: halves come from mixed precision, doubles from comparisons.
-    readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
-    present = ~targets.isnan()
-    # Zero instead of NaN: a masked NaN would still make the gradient NaN.
-    filled = targets.nan_to_num(0.0).to(readouts.dtype)
-    if kind == "multiclass":
-        losses = F.cross_entropy(readouts, filled[:, 0].long(), reduction="none")[:, None]
-    elif kind in ("binary", "multilabel"):
-        losses = F.binary_cross_entropy_with_logits(readouts, filled, reduction="none")
-    elif kind == "count":
-        losses = F.poisson_nll_loss(readouts, filled, log_input=True, reduction="none")
-    else:
-        error = readouts - filled
-        losses = (error if sd is None else error / sd) ** 2
-    return torch.where(present, losses, torch.zeros_like(losses)).sum(), present.sum()
+    return losses(kind, readouts, targets, sd).sum(), (~targets.isnan()).sum()
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from bioattn.data.weighted import interval
 from bioattn.train.metrics import (
     best_mcc_threshold,
     curves,
     group_bootstrap,
-    interval,
     link,
     score_classes,
     score_readout,
