@@ -15,7 +15,7 @@ from bioattn.data import alphabet
 from bioattn.data.motif import Motif, log_odds, score_threshold
 from bioattn.errors import ConfigError, DataError
 from bioattn.io.files import write_text
-from bioattn.io.weights import load_weights, save_weights
+from bioattn.io.weights import MODEL, WEIGHTS, load_weights, save_weights
 from bioattn.nn.checks import values_known
 from bioattn.nn.embedding import TokenEmbedding
 from bioattn.nn.encoder import Encoder
@@ -364,6 +364,7 @@ def save_model(
     A tokenizer that was learned goes into tokenizer.json beside them.
     """
     architecture = {
+        "letters": alphabet.LETTERS,
         "model": config.model_dump(mode="json"),
         "n_readouts": int(model.readout.out_features),
         "motif_widths": [m.width for m in motifs] if config.stem.kind == "pwm" else [],
@@ -382,12 +383,29 @@ def load_model(folder: str | Path) -> tuple[SequenceModel, dict[str, Any]]:
         If a file is missing, cut short, or not that of such a model.
     """
     tensors, record = load_weights(folder)
-    architecture = record["architecture"]
-    config = ModelConfig.model_validate(architecture["model"])
-    blanks = [Motif("", "", np.full((alphabet.N_LETTERS, w), 0.25)) for w in architecture["motif_widths"]]
+    try:
+        architecture = record["architecture"]
+        config = ModelConfig.model_validate(architecture["model"])
+        widths, n_readouts = list(architecture["motif_widths"]), int(architecture["n_readouts"])
+        letters = architecture.get("letters", alphabet.LETTERS)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{Path(folder) / MODEL} describes no model that can be built ({type(error).__name__}: {error}): "
+            "a folder of the verb train is needed, of this or an earlier version"
+        ) from None
+    if letters != alphabet.LETTERS:
+        raise DataError(f"{Path(folder) / MODEL}: the model reads the letters '{letters}', not '{alphabet.LETTERS}'")
+    blanks = [Motif("", "", np.full((alphabet.N_LETTERS, w), 0.25)) for w in widths]
     learned = _load_tokenizer(Path(folder) / TOKENIZER) if config.tokenizer.kind == "bpe" else None
-    model = build_model(config, n_readouts=architecture["n_readouts"], motifs=blanks, tokenizer=learned)
-    model.load_state_dict(tensors)
+    model = build_model(config, n_readouts=n_readouts, motifs=blanks, tokenizer=learned)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        # The first line is the class of the model, the second the first weight that does not fit.
+        reason = " ".join(str(error).splitlines()[1:2]).strip()
+        raise DataError(
+            f"{Path(folder) / WEIGHTS} does not belong to {MODEL} and {TOKENIZER} beside it: {reason}"
+        ) from None
     return model.eval(), record
 
 

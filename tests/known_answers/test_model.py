@@ -1,5 +1,7 @@
 """The sequence model: padding, batch mates, strands and taps do not change what they must not change."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -270,6 +272,40 @@ def test_half_a_model_is_refused(tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(DataError, match="not a whole model"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    """A model of other letters, of weights for other letters or words, or without a description, is named with why."""
+    config = ModelConfig(stem=STEMS["conv"], d_model=12, n_layers=2, n_heads=3, d_feedforward=17)
+    model = make_model("conv").float()
+    save_model(tmp_path, model, config=config, motifs=[], record={})
+    file = tmp_path / "model.json"
+    whole = json.loads(file.read_text())
+    architecture = whole["architecture"]
+    for changed, message in (
+        (architecture | {"letters": "ACDEFGHIKLMNPQRSTVWY"}, "reads the letters 'ACDEFGHIKLMNPQRSTVWY', not 'ACGT'"),
+        (architecture | {"model": architecture["model"] | {"n_head": 3}}, "describes no model that can be built"),
+        ({"n_readouts": 1}, "KeyError: 'model'"),
+        (architecture | {"n_readouts": 7}, "does not belong to model.json and tokenizer.json beside it: size mismatch"),
+    ):
+        file.write_text(json.dumps(whole | {"architecture": changed}))
+        with pytest.raises(DataError, match=message):
+            load_model(tmp_path)
+    file.write_text(json.dumps({"seed": 1}))
+    with pytest.raises(DataError, match="KeyError: 'architecture'"):
+        load_model(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    """Words that are not those that the weights were trained with are named, not looked up in them."""
+    save_model(tmp_path, word_model("bpe"), config=word_config("bpe"), motifs=[], record={})
+    file = tmp_path / "tokenizer.json"
+    words = json.loads(file.read_text())
+    words["words"] = words["words"][:-1]
+    words["merges"] = [pair for pair in words["merges"] if "".join(pair) in words["words"]]
+    file.write_text(json.dumps(words))
+    with pytest.raises(DataError, match="does not belong to model.json and tokenizer.json"):
         load_model(tmp_path)
 
 
