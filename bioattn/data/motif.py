@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from bioattn.data import alphabet
 from bioattn.errors import DataError
 
+#: Two motifs are compared on at least so many columns.
+_SHARED_COLUMNS = 6
+
 
 @dataclass(frozen=True)
 class Motif:
@@ -121,3 +124,20 @@ def score_threshold(pwm: NDArray[np.float64], p_value: float, *, step_bits: floa
     if len(reached) == 0:  # even the best site is more likely than that: only the best site is a hit
         return float((len(distribution) - 1 + total_low) * step_bits - step_bits / 2)
     return float((reached[0] + total_low) * step_bits - step_bits / 2)
+
+
+def best_correlation(found: NDArray[np.float64], known: NDArray[np.float64]) -> float:
+    """Largest Pearson correlation of two PPMs (A, W) over all offsets and both strands.
+
+    At least six columns must overlap, or all of the narrower one if it
+    has fewer; -1 if no overlap has any variance.
+    """
+    least = min(_SHARED_COLUMNS, found.shape[1], known.shape[1])
+    best = -1.0
+    for other in (known, known[::-1, ::-1]):
+        for offset in range(least - found.shape[1], other.shape[1] - least + 1):
+            low, high = max(0, offset), min(other.shape[1], offset + found.shape[1])
+            a, b = found[:, low - offset : high - offset].ravel(), other[:, low:high].ravel()
+            if a.std() > 0 and b.std() > 0:
+                best = max(best, float(np.corrcoef(a, b)[0, 1]))
+    return best

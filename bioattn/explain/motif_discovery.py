@@ -6,21 +6,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bioattn.data import alphabet
-from bioattn.data.motif import log_odds, ppm_from_counts, scan, trim
+from bioattn.data.motif import best_correlation, information, log_odds, ppm_from_counts, scan, trim
 
 _SEED_BP = 6
 _SEEDS_TRIED = 3
 _ITERATIONS = 25
+#: Columns by which a motif may grow on either side, and the information that makes it grow.
+_FLANK_BP, _FLANK_BITS = 6, 0.25
 #: A window counts as a site if the motif is in it with more than this probability.
 _SITE_PROBABILITY = 0.5
+_FEWEST_SITES = 10
+#: Sites score so high that of as many controls at most this share, relative to the sites, do.
+_CONTROL_SHARE, _SHARPENINGS = 0.25, 5
+#: Each of two motifs that lie on each other has at least this share of the sites, and they correlate less than this.
+_LEAST_PART, _ALIKE = 0.15, 0.8
 
 
 @dataclass(frozen=True)
 class Discovered:
-    """A discovered motif: trimmed probabilities (A, W), and the number of windows that hold it."""
+    """A discovered motif and its sites.
+
+    Attributes
+    ----------
+    ppm : ndarray, shape (A, W)
+        Trimmed probabilities.
+    window : ndarray, int64, shape (S,)
+        Windows that hold it.
+    start : ndarray, int64, shape (S,)
+        First base of the site in its window.
+    reverse : ndarray, bool, shape (S,)
+        Whether the site is on the other strand.
+    """
 
     ppm: NDArray[np.float64]
-    n_sites: int
+    window: NDArray[np.int64]
+    start: NDArray[np.int64]
+    reverse: NDArray[np.bool_]
+
+    @property
+    def n_sites(self) -> int:
+        """Number of windows that hold it."""
+        return len(self.window)
 
 
 def discover(
@@ -29,15 +55,16 @@ def discover(
     """Motifs of `windows` that `controls` do not have, strongest seed first.
 
     Each motif starts from the hexamer (either strand) whose presence differs most
-    and is refined by EM with zero or one occurrence per window; found sites are
-    masked before the next one is sought.
+    and is refined by EM with zero or one occurrence per window, then by those sites that
+    score beyond what controls have; found sites are masked before the next one is sought.
 
     Parameters
     ----------
     windows, controls : ndarray, uint8, shapes (N, L) and (M, L)
         Codes; the letter frequencies of `controls` are the background.
     width : int
-        Width before weak flanks are trimmed, in bp.
+        Width that is sought, in bp. A motif grows beyond it while its flanks carry information,
+        and weak flanks are trimmed.
     n_motifs : int
         Most motifs returned; fewer if no seed is left or a motif has fewer than 10 sites.
     both_strands : bool
@@ -55,11 +82,25 @@ def discover(
         if not fits:
             break
         _, ppm, site = max(fits, key=lambda fit: fit[0])
-        holds = site.sum((1, 2)) > _SITE_PROBABILITY
-        if holds.sum() < 10:
+        wider = _widened(windows, site, width)
+        if wider.shape[1] > width:
+            _, ppm, site = _refine(windows, wider, background, both_strands)
+        sites = _sites_beyond(windows, controls, ppm, both_strands)
+        if sites is None:
+            holds = np.flatnonzero(site.sum((1, 2)) > _SITE_PROBABILITY)
+            strand, start = np.divmod(site.reshape(len(site), -1).argmax(1)[holds], site.shape[2])
+        else:
+            ppm, holds, strand, start = sites
+        if len(holds) < _FEWEST_SITES:
             break
-        found.append(Discovered(ppm[:, trim(ppm)], int(holds.sum())))
-        _mask(windows, site, holds, width)
+        cut = _cut(windows, holds, strand, start, ppm.shape[1])
+        if (larger := larger_part(cut)) is not None:
+            # As they are: what scores beyond controls by this matrix would bring the other motif's sites back.
+            ppm, holds, strand, start = _ppm_of(cut[larger]), holds[larger], strand[larger], start[larger]
+        kept = trim(ppm)
+        windows[holds[:, None], start[:, None] + np.arange(ppm.shape[1])] = alphabet.UNKNOWN
+        first = np.where(strand == 1, start + ppm.shape[1] - kept.stop, start + kept.start)
+        found.append(Discovered(ppm[:, kept], holds, first, strand == 1))
     return found
 
 
@@ -120,14 +161,120 @@ def _refine(
     return float(np.log(evidence).sum()), ppm, site
 
 
+def _sites_beyond(
+    windows: NDArray[np.uint8], controls: NDArray[np.uint8], ppm: NDArray[np.float64], both_strands: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Probabilities of sites that score beyond what controls have, their windows, strands and starts; None if too few.
+
+    Where few windows hold a motif, expectation-maximisation finds its best place in the
+    others too, and they wash it out.
+    """
+    width, sites = ppm.shape[1], None
+    for _ in range(_SHARPENINGS):
+        pwm = log_odds(ppm)
+        # A constant for all places without unknown bases, which then score as a random base does on average. As the
+        # background they would score zero, more than most controls, and masked sites would be sites of every motif.
+        pwm -= pwm.mean(0)
+        pwms = [pwm, pwm[::-1, ::-1]] if both_strands else [pwm]
+        scores = np.stack([scan(windows, one) for one in pwms], axis=1)
+        best = scores.max((1, 2))
+        theirs = np.sort(np.stack([scan(controls, one) for one in pwms], axis=1).max((1, 2)))
+        order = np.argsort(-best, kind="stable")
+        beyond = 1 + len(theirs) - np.searchsorted(theirs, best[order], side="left")
+        rate = beyond * len(windows) / len(controls) / np.arange(1, len(windows) + 1)
+        n = int(np.flatnonzero(rate <= _CONTROL_SHARE)[-1]) + 1 if (rate <= _CONTROL_SHARE).any() else 0
+        if n < _FEWEST_SITES:
+            return sites
+        holds = np.sort(order[:n])
+        strand, start = np.divmod(scores[holds].reshape(n, -1).argmax(1), scores.shape[2])
+        ppm = _ppm_of(_cut(windows, holds, strand, start, width))
+        sites = ppm, holds, strand, start
+    return sites
+
+
+def _cut(
+    windows: NDArray[np.uint8],
+    holds: NDArray[np.int64],
+    strand: NDArray[np.int64],
+    start: NDArray[np.int64],
+    width: int,
+) -> NDArray[np.uint8]:
+    """Sites (S, width) of some windows, on their own strand."""
+    cut = windows[holds[:, None], start[:, None] + np.arange(width)]
+    return np.where((strand == 1)[:, None], alphabet.reverse_complement_codes(cut), cut)
+
+
+def _ppm_of(sites: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return ppm_from_counts(np.stack([(sites == letter).sum(0) for letter in range(alphabet.N_LETTERS)]))
+
+
+def larger_part(sites: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Which sites are of the larger of two motifs that lie on each other; None if all are of one motif.
+
+    Motifs that share a core, as GTTAATNATTAAC and CCAATCAG do, are one to
+    expectation-maximisation if both are frequent. A mixture of two matrices is fitted to the sites, from a
+    start for each letter that some have and some have not. They are two motifs if that is
+    much more likely, and the matrices do not resemble each other. Columns of a real
+    motif depend on each other too, so both is asked for.
+
+    Parameters
+    ----------
+    sites : ndarray, uint8, shape (S, W)
+        Codes of aligned sites.
+    """
+    n, width = sites.shape
+    letters = alphabet.one_hot(sites).transpose(0, 2, 1).reshape(n, -1).astype(np.float64)
+
+    def log_likelihood(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        counts = (weight @ letters).reshape(width, -1).T
+        scores: NDArray[np.float64] = letters @ np.log(ppm_from_counts(counts)).T.ravel()
+        return scores + np.log(weight.sum() / n)
+
+    best, first = -np.inf, np.ones(n)
+    frequency = letters.mean(0)
+    for column in np.flatnonzero((frequency >= _LEAST_PART) & (frequency <= 1 - _LEAST_PART)):
+        weight = np.where(letters[:, column] == 1, 0.9, 0.1)
+        for _ in range(_ITERATIONS):
+            one, other = log_likelihood(weight), log_likelihood(1 - weight)
+            total = np.logaddexp(one, other)
+            weight = np.clip(np.exp(one - total), 1e-6, 1 - 1e-6)
+        if total.sum() > best:
+            best, first = float(total.sum()), weight
+    # Bayesian information criterion of a second matrix and a share, twice.
+    needed = 2 * (3 * width + 1) * np.log(max(n, 1))
+    if 2 * (best - log_likelihood(np.ones(n)).sum()) <= needed:
+        return None
+    small, large = sorted((first >= 0.5, first < 0.5), key=lambda part: int(part.sum()))
+    one_motif = best_correlation(_ppm_of(sites[small]), _ppm_of(sites[large])) >= _ALIKE
+    return None if small.mean() < _LEAST_PART or one_motif else large
+
+
 def _site_counts(letters: NDArray[np.float64], site: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """Expected letter counts (A, W) of sites whose starts have the probabilities `site` (N, starts)."""
     n_starts = site.shape[1]
     return np.stack([np.einsum("ns,nas->a", site, letters[:, :, w : w + n_starts]) for w in range(width)], axis=1)
 
 
-def _mask(windows: NDArray[np.uint8], site: NDArray[np.float64], holds: NDArray[np.bool_], width: int) -> None:
-    """Hide the best site of each window that holds one, in place."""
-    start = site.max(1).argmax(1)
-    for i in np.flatnonzero(holds):
-        windows[i, start[i] : start[i] + width] = alphabet.UNKNOWN
+def _widened(windows: NDArray[np.uint8], site: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Probabilities around the sites, with the columns of the flanks up to the last one that carries information.
+
+    A motif wider than what was sought is found by its core; its flanks stand beside the sites.
+    """
+    strand, start = np.divmod(site.reshape(len(site), -1).argmax(1), site.shape[2])
+    flank = min(_FLANK_BP, windows.shape[1] - width)
+    beside = np.full((len(windows), windows.shape[1] + 2 * flank), alphabet.UNKNOWN, dtype=np.uint8)
+    beside[:, flank : flank + windows.shape[1]] = windows
+    cut = beside[np.arange(len(windows))[:, None], start[:, None] + np.arange(width + 2 * flank)]
+    cut = np.where((strand == 1)[:, None], alphabet.reverse_complement_codes(cut), cut)
+    weight = site.sum((1, 2))
+    counts = np.stack([(weight[:, None] * (cut == letter)).sum(0) for letter in range(alphabet.N_LETTERS)])
+    ppm = ppm_from_counts(counts)
+    # Few sites have windows that reach so far: their columns say little.
+    known = counts.sum(0) >= _FEWEST_SITES
+    strong = np.flatnonzero(known & (information(ppm) >= _FLANK_BITS))
+    left = min([flank, *strong[:1]])
+    right = max([flank + width, *(strong[-1:] + 1)])
+    # No wider than what leaves a site some places in its window.
+    while right - left > max(width, windows.shape[1] * 2 // 3):
+        left, right = (left + 1, right) if flank - left > right - flank - width else (left, right - 1)
+    return ppm[:, left:right]

@@ -1,20 +1,28 @@
 """Which motifs that are known to be there the heads of a model show."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bioattn.config import ExplainConfig
-from bioattn.data.motif import Motif
+from bioattn.data.motif import Motif, best_correlation
 from bioattn.errors import DataError
-from bioattn.explain.head_motifs import head_motifs
+from bioattn.explain.head_motifs import ENRICHED_Q, enriched_motifs
+from bioattn.explain.naming import NamedMatch, read_matches
+from bioattn.explain.similar_motifs import align
 from bioattn.models import SequenceModel
 
-#: A known motif is found if a head's motif correlates with it at least so much, on at least so many shared columns.
-FOUND_CORRELATION, SHARED_COLUMNS = 0.8, 6
-#: Motifs of heads that are enriched in held-out sequences at this false discovery rate count.
-_ENRICHED_Q = 0.05
+#: A known motif is found if a head's motif correlates with it at least so much.
+FOUND_CORRELATION = 0.8
+#: It is recovered, as a matrix that can stand for it, at this one.
+RECOVERED_CORRELATION = 0.9
+
+RECOVERY_COLUMNS = (
+    "motif", "motif_id", "layer", "head", "number", "correlation", "q_value", "verdict", "named",
+)  # fmt: skip
 
 
 def motif_recovery(
@@ -42,24 +50,69 @@ def motif_recovery(
         raise DataError("no motif is known, so there is no share of them to recover")
     if model.n_heads == 0:
         return float("nan")
-    result = head_motifs(model, discovery, held_out, config, readout=readout, seed=seed)
-    rows = result.table[result.table["motif"] >= 0]
-    shown = [m.ppm for m, q in zip(result.motifs, rows["q_value"], strict=True) if q < _ENRICHED_Q]
-    return float(np.mean([any(best_correlation(ppm, m.ppm) >= FOUND_CORRELATION for ppm in shown) for m in known]))
+    found = enriched_motifs(model, discovery, held_out, config, readout=readout, seed=seed)
+    alike = align([motif.ppm for motif in known], [motif.ppm for motif in found]).correlation
+    return float((alike >= FOUND_CORRELATION).any(axis=1).mean())
 
 
-def best_correlation(found: NDArray[np.float64], known: NDArray[np.float64]) -> float:
-    """Largest Pearson correlation of two PPMs (A, W) over all offsets and both strands.
+def recovery_table(
+    found: pd.DataFrame, motifs: Sequence[Motif], known: Sequence[Motif], *, library: Sequence[Motif] = ()
+) -> pd.DataFrame:
+    """The head motif that comes closest to each known motif, and whether it was named right.
 
-    At least `SHARED_COLUMNS` columns must overlap, or all of the narrower one if it
-    has fewer; -1 if no overlap has any variance.
+    Enriched ones (q < 0.05) go first, however close others come; a known motif counts as
+    recovered at `RECOVERED_CORRELATION`, and what else it takes (a verdict) is up to
+    the reader of the table.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Table of `HeadMotifs`.
+    motifs : sequence of Motif
+        Motifs of `HeadMotifs`: those of the table's rows that have one, in their order.
+    library : sequence of Motif
+        What the found motifs were named after. Without it, a name of a motif that
+        belongs to no family is right only if it is the known motif's own.
+
+    Returns
+    -------
+    DataFrame
+        One row per known motif: motif, motif_id, layer, head, number (of the motif within
+        its head), correlation, q_value, verdict, named (a match of the right family is among
+        the matches). Where no head has a motif: -1, NaN and "".
+
+    Raises
+    ------
+    DataError
+        If no motif is known, or table and motifs do not belong together.
     """
-    least = min(SHARED_COLUMNS, found.shape[1], known.shape[1])
-    best = -1.0
-    for other in (known, known[::-1, ::-1]):
-        for offset in range(least - found.shape[1], other.shape[1] - least + 1):
-            low, high = max(0, offset), min(other.shape[1], offset + found.shape[1])
-            a, b = found[:, low - offset : high - offset].ravel(), other[:, low:high].ravel()
-            if a.std() > 0 and b.std() > 0:
-                best = max(best, float(np.corrcoef(a, b)[0, 1]))
-    return best
+    if not known:
+        raise DataError("no motif is known, so there is none to recover")
+    rows = found[found["motif"] >= 0].reset_index(drop=True)
+    if len(rows) != len(motifs):
+        raise DataError(f"the table has {len(rows)} rows with a motif, found {len(motifs)} motifs")
+    alike = align([motif.ppm for motif in known], [motif.ppm for motif in motifs]).correlation
+    enriched = rows["q_value"].to_numpy(np.float64) < ENRICHED_Q
+    by_id = {motif.motif_id: motif for motif in library}
+    result = []
+    for motif, values in zip(known, alike, strict=True):
+        row: dict[str, Any] = {"motif": motif.name, "motif_id": motif.motif_id}
+        if len(rows):
+            best = int(np.lexsort((values, enriched))[-1])
+            at = rows.iloc[best]
+            row |= {"layer": at["layer"], "head": at["head"], "number": at["motif"], "correlation": values[best]}
+            row |= {"q_value": at["q_value"], "verdict": at["verdict"]}
+            row |= {"named": any(_same(match, motif, by_id) for match in read_matches(str(at["matches"])))}
+        else:
+            row |= {"layer": -1, "head": -1, "number": -1, "correlation": np.nan, "q_value": np.nan}
+            row |= {"verdict": "", "named": False}
+        result.append(row)
+    return pd.DataFrame(result, columns=list(RECOVERY_COLUMNS))
+
+
+def _same(match: NamedMatch, motif: Motif, library: dict[str, Motif]) -> bool:
+    """Whether a match says what a known motif is: itself, its family, or a matrix that is nearly the same."""
+    if match.motif_id == motif.motif_id or set(match.families) & (set(motif.family.split("; ")) - {""}):
+        return True
+    named = library.get(match.motif_id)
+    return named is not None and best_correlation(named.ppm, motif.ppm) >= RECOVERED_CORRELATION
