@@ -1,370 +1,305 @@
-"""A motif for every attention head: what stands where a head looks.
+"""A motif for every attention head: what it reads, from where, and whether the prediction needs it.
 
-Received attention of each token is compared with its expectation from shuffled
-sequences at the same place. The window that a head looks at most in each sequence
-is searched for a motif; the motif is then tested on held-out sequences, against
-random windows of the same sequences. This says what a head looks at. Whether the
-prediction depends on the head is measured by ablating it.
+Seqlets of a head are places that stand out beyond what place and composition make
+of shuffled sequences. Motifs are sought in them and tested on held-out sequences,
+against other places of these and against shuffled ones. A head counts as a reader of its
+motif if it also matters: taking it away costs more than taking away the heads of
+models with random weights.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, fisher_exact
+from scipy.stats import false_discovery_control
 
 from bioattn import rng
-from bioattn.config import ExplainConfig
+from bioattn.config import ExplainConfig, TaskConfig
 from bioattn.data import alphabet
-from bioattn.data.edits import dinucleotide_shuffle_codes
-from bioattn.data.motif import Motif, information, log_odds, scan, scan_both_strands, score_threshold
-from bioattn.explain.motif_discovery import discover
+from bioattn.data.motif import Motif, information
+from bioattn.errors import DataError
+from bioattn.explain.head_ablation import Scored, heads_of
+from bioattn.explain.head_columns import COLUMNS
+from bioattn.explain.head_mutagenesis import judged_tracks, site_effect
+from bioattn.explain.head_search import Details, HeadFound, HeadMotif, Search, consensus_of
+from bioattn.explain.head_worth import Worth
+from bioattn.explain.motif_response import MotifResponses
 from bioattn.explain.naming import name_motifs
-from bioattn.explain.predict import batches
+from bioattn.explain.path_patching import Head
+from bioattn.explain.sample import two_parts
 from bioattn.models import SequenceModel
-from bioattn.nn import taps
-from bioattn.nn.observe import BATCH, attention_sums
-from bioattn.tokens.base import to_bases
 
-#: A window holds the motif if a random window scores as high with at most this probability.
-_HOLDS_P_VALUE = 1e-3
-#: Share of the variance of received attention that position explains, above which a head is positional.
+#: Share of the variance of attention received in shuffles that the place explains, above which a head is positional.
 _POSITIONAL = 0.5
-_BOOTSTRAP = 1000
+#: A motif is enriched at this false discovery rate.
+ENRICHED_Q = 0.05
+#: Backgrounds that a motif is put into, and other heads that are taken away for comparison.
+_BACKGROUNDS = 100
+_OTHER_HEADS = 3
+
+_DISTANCE_COLUMNS = ("layer", "head", "motif", "distance_bp", "share", "expected")
+_SEQLET_COLUMNS = ("layer", "head", "motif", "sequence", "start", "end", "strand", "score")
 
 
 @dataclass(frozen=True)
 class HeadMotifs:
-    """What every head looks at.
+    """What every head reads.
 
     Attributes
     ----------
     table : DataFrame
-        One row per layer, head and motif: see `head_motifs`.
+        One row per layer, head and motif: see `bioattn.explain.head_columns.COLUMNS`.
     motifs : list of Motif
-        The discovered motifs, in the order of the table's rows that have one.
+        The discovered motifs (PPMs), in the order of the table's rows that have one.
+    cwms, readers : dict of str to ndarray (A, W)
+        By the motif's identifier: mean contribution of each letter at its sites, and
+        PPM of what stands around the tokens that read it.
     positions : DataFrame
         layer, head, position, received and background attention. Where every sequence
         has its tokens at the same places: one row per token, position being its first
         base, and 1 = uniform. For learned words: one row per base, with the base's share
         of what its token receives, so that a sequence's bases sum up to its tokens.
+    distances : DataFrame
+        layer, head, motif, distance_bp (seqlet minus reader), share of the reading at this
+        distance, and expected, if all tokens read alike.
+    seqlets : DataFrame
+        layer, head, motif, sequence (row of the given discovery sequences), start, end, strand, score.
+    judged_tracks : DataFrame
+        How well the tracks say what substitutions do through each head alone: see
+        `bioattn.explain.head_mutagenesis.judged_tracks`.
+    ablation : DataFrame
+        See `bioattn.explain.head_ablation.ablate_heads`; empty without targets.
+    similarity : ndarray, shape (C, C)
+        See `bioattn.explain.head_similarity.head_similarity`.
+    summary : dict
+        n_heads, effective_heads, n_motifs (enriched), n_tested; with targets metric, n_scored,
+        n_random_heads, and random_loss_q95, which 95 % of the latter stay below.
     """
 
     table: pd.DataFrame
     motifs: list[Motif]
     positions: pd.DataFrame
+    cwms: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    readers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    distances: pd.DataFrame = field(default_factory=pd.DataFrame)
+    seqlets: pd.DataFrame = field(default_factory=pd.DataFrame)
+    judged_tracks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ablation: pd.DataFrame = field(default_factory=pd.DataFrame)
+    similarity: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    summary: dict[str, Any] = field(default_factory=dict)
 
 
 def head_motifs(
+    model: SequenceModel,
+    discovery: NDArray[np.uint8] | Sequence[str],
+    held_out: NDArray[np.uint8] | Sequence[str] | None = None,
+    config: ExplainConfig | None = None,
+    *,
+    scored: Scored | None = None,
+    task: TaskConfig | None = None,
+    library: Sequence[Motif] = (),
+    readout: int | None = None,
+    seed: int = 0,
+) -> HeadMotifs:
+    """Motif, readers, enrichment and importance of every attention head.
+
+    Parameters
+    ----------
+    discovery, held_out : ndarray, uint8, shapes (N, L) and (M, L), or sequences of str
+        Sequences in which motifs are found, and others in which they are tested; without
+        the latter a random half of the former is held out.
+    scored : Scored, optional
+        Held-out sequences with their targets (of `task`), for ablation. Without them
+        nothing is said about whether a head matters: p_random is NaN and the verdict
+        rests on enrichment and position.
+    library : sequence of Motif
+        Motifs to name the discovered ones after; may be empty.
+    readout : int, optional
+        By default the task's, or the first one.
+
+    Returns
+    -------
+    HeadMotifs
+        Columns of its table are defined in `bioattn.explain.head_columns.COLUMNS`.
+
+    Raises
+    ------
+    DataError
+        If there is no sequence, one is empty or of other letters, the model has no attention
+        or no such readout, or targets do not fit the sequences or the task.
+    """
+    readout = _readout(readout, task)
+    config = ExplainConfig() if config is None else config
+    discovery, held_out, given = two_parts(discovery, held_out, seed)
+    search = Search(model, discovery, held_out, config, readout=readout, seed=seed)
+    found = [search.head(layer, head) for layer, head in heads_of(model)]
+    q_values = _q_values(found)
+    kept = [motif for head in found for motif in head.motifs if q_values[motif.p_value] < ENRICHED_Q]
+    details = {motif.name: search.details(motif) for motif in kept}
+    worth = Worth.of(model, scored, task, discovery, seed)
+    responses = MotifResponses(model, search.null[:_BACKGROUNDS], readout=readout, seed=seed)
+    names = name_motifs([motif.ppm for motif in kept], library, q_value=config.match_q_value)
+    columns = {
+        motif.name: _motif_columns(motif, details[motif.name])
+        | {"q_value": q_values[motif.p_value], "matches": "; ".join(map(str, named))}
+        | _response_columns(motif, responses, seed)
+        | site_effect(
+            model, held_out, details[motif.name].held_out_sites, (motif.layer, motif.head), readout=readout, seed=seed
+        )
+        for motif, named in zip(kept, names, strict=True)
+    }
+    readers = {name: each.readers.ppm for name, each in details.items()}
+    return HeadMotifs(
+        table=_table(found, columns, q_values, worth, config, _too_short(discovery, config)),
+        motifs=[Motif(motif.consensus, motif.name, motif.ppm) for motif in kept],
+        positions=search.positions(),
+        cwms={name: each.cwm for name, each in details.items()},
+        readers={name: ppm for name, ppm in readers.items() if ppm is not None},
+        distances=_joined([each.readers.distances for each in details.values()], _DISTANCE_COLUMNS),
+        seqlets=_of_given(_joined([each.seqlets for each in details.values()], _SEQLET_COLUMNS), given),
+        judged_tracks=judged_tracks(
+            model, held_out, search.tested_in.excess, search.tested_in.places, readout=readout, seed=seed
+        ),
+        ablation=worth.ablation,
+        similarity=worth.similarity,
+        summary=worth.summary | {"n_motifs": len(kept), "n_tested": sum(len(head.tested) for head in found)},
+    )
+
+
+def enriched_motifs(
     model: SequenceModel,
     discovery: NDArray[np.uint8],
     held_out: NDArray[np.uint8],
     config: ExplainConfig,
     *,
-    library: Sequence[Motif] = (),
     readout: int = 0,
     seed: int = 0,
-) -> HeadMotifs:
-    """Motif, enrichment and importance of every attention head.
-
-    Parameters
-    ----------
-    discovery, held_out : ndarray, uint8, shapes (N, L) and (M, L)
-        Codes of sequences in which motifs are found, and of others in which they are tested.
-    library : sequence of Motif
-        Motifs to name the discovered ones after; may be empty.
-
-    Returns
-    -------
-    HeadMotifs
-        Columns of the table: layer, head, motif (number within the head), kind
-        ("motif" if enriched at q < 0.05 on held-out sequences, "positional" if
-        position explains most of what it receives, else "diffuse"), n_windows,
-        n_sites, consensus, information_bits, enrichment_log2, p_value (Fisher),
-        q_value (BH over all motifs), matches, ablation_effect (root mean square
-        change of the readout when the head's output is replaced by its mean) with
-        a bootstrap interval, note.
-    """
-    found_in, tested_in = _received(model, discovery), _received(model, held_out)
-    background = _background(model, discovery, rng.stream(seed, "heads", "shuffle"))
-    by_place = found_in.profile
-    ablation = [ablate_head(model, held_out, *head, readout=readout, seed=seed) for head in _heads(model)]
-    rows, ppms = [], []
-    for c, (layer, head) in enumerate(_heads(model)):
-        draw = rng.stream(seed, "heads", layer, head)
-        windows, controls = _windows(discovery, found_in.excess(c, background), found_in.centre, config, draw)
-        test, test_controls = _windows(held_out, tested_in.excess(c, background), tested_in.centre, config, draw)
-        common = {
-            "layer": layer,
-            "head": head,
-            "n_windows": len(windows),
-            **dict(zip(("ablation_effect", "ablation_ci_low", "ablation_ci_high"), ablation[c], strict=True)),
-            "positional_share": _positional_share(by_place[:, c]),
-        }
-        motifs = []
-        if len(windows) >= config.min_windows:
-            motifs = discover(
-                windows,
-                controls,
-                width=config.motif_width_bp,
-                n_motifs=config.motifs_per_head,
-                both_strands=config.both_strands,
-            )
-        for number, motif in enumerate(motifs):
-            ppms.append(motif.ppm)
-            enrichment, p = _enrichment(motif.ppm, test, test_controls, config.both_strands)
-            rows.append(
-                common
-                | {
-                    "motif": number,
-                    "n_sites": motif.n_sites,
-                    "consensus": "".join(alphabet.LETTERS[i] for i in motif.ppm.argmax(0)),
-                    "information_bits": information(motif.ppm).sum(),
-                    "enrichment_log2": enrichment,
-                    "p_value": p,
-                    "note": "",
-                }
-            )
-        if not motifs:
-            few = len(windows) < config.min_windows
-            note = f"too few windows (n = {len(windows)})" if few else "no motif with at least 10 sites"
-            rows.append(common | {"motif": -1, "n_sites": 0, "consensus": "", "p_value": np.nan, "note": note})
-    table = _finish(pd.DataFrame(rows), ppms, library, config)
-    return HeadMotifs(table, _named(table, ppms), _position_table(by_place, background, found_in.places, model))
+) -> list[Motif]:
+    """Enriched motifs of all heads, whether or not the heads matter."""
+    search = Search(model, discovery, held_out, config, readout=readout, seed=seed)
+    found = [search.head(*head) for head in heads_of(model)]
+    q_values = _q_values(found)
+    kept = [motif for head in found for motif in head.motifs if q_values[motif.p_value] < ENRICHED_Q]
+    return [Motif(motif.consensus, motif.name, motif.ppm) for motif in kept]
 
 
-def _heads(model: SequenceModel) -> list[tuple[int, int]]:
-    return [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+def _readout(readout: int | None, task: TaskConfig | None) -> int:
+    """The readout that is explained."""
+    if readout is None:
+        return 0 if task is None else task.readout
+    if task is not None and readout != task.readout:
+        raise DataError(f"readout {readout} was asked for, and the task's is {task.readout}: leave one of them out")
+    return readout
 
 
-def received_attention(model: SequenceModel, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Attention that each token receives, mean over queries times the number of tokens: 1 = uniform.
-
-    Returns
-    -------
-    ndarray, float32, shape (N, C, t)
-        C = layer * n_heads + head; NaN at padding. Only these sums are kept, never the patterns of all sequences.
-    """
-    parts = [
-        attention_sums(model, batch).received.flatten(1, 2)[..., model.n_prefix :] for batch in batches(codes, BATCH)
-    ]
-    return _stacked(parts, float("nan")).numpy()
+def _q_values(found: Sequence[HeadFound]) -> dict[float, float]:
+    """BH-adjusted p-value of each p-value, over all motifs that were tested in any head."""
+    p_values = np.array([p for head in found for p in head.tested], dtype=np.float64)
+    if not len(p_values):
+        return {}
+    return dict(zip(p_values.tolist(), false_discovery_control(p_values).tolist(), strict=True))
 
 
-class _Received(NamedTuple):
-    """Attention that tokens receive, and where they lie.
-
-    Attributes
-    ----------
-    values : ndarray, float32, shape (N, C, t)
-        See `received_attention`.
-    start, end : ndarray, int64, shape (N, t)
-        Spans of the tokens.
-    centre : ndarray, int64, shape (N, t)
-        Base in the middle of each token.
-    on_grid : bool
-        Whether token t lies at the same place in every sequence.
-    length : int
-        Bases of the longest sequence.
-    """
-
-    values: NDArray[np.float32]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    centre: NDArray[np.int64]
-    on_grid: bool
-    length: int
-
-    @property
-    def profile(self) -> NDArray[np.float32]:
-        """What each place receives, (N, C, places), NaN at padding: each token of a grid, else each base's share."""
-        if self.on_grid:
-            return self.values
-        values, start, end = map(torch.from_numpy, (np.nan_to_num(self.values), self.start, self.end))
-        bases = to_bases(values, start, end, self.length).numpy()
-        beyond = np.arange(self.length) >= self.end.max(1)[:, None]
-        return np.where(beyond[:, None], np.nan, bases)
-
-    @property
-    def places(self) -> NDArray[np.int64]:
-        """First base of each place of the profile."""
-        return self.start.max(0) if self.on_grid else np.arange(self.length)
-
-    def excess(self, c: int, background: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the tokens (N, t) of head C = c receive more than expected where they lie.
-
-        `background` (C, places) is the mean profile of sequences without motifs; beyond
-        the longest of them nothing is known, and the excess is NaN.
-        """
-        n_places = self.values.shape[-1] if self.on_grid else self.length
-        expected = np.full(n_places, np.nan, dtype=np.float32)
-        expected[: background.shape[1]] = background[c, :n_places]
-        if self.on_grid:
-            return self.values[:, c] - expected
-        before = np.concatenate([[0.0], expected.cumsum(dtype=np.float64)])
-        return (self.values[:, c] - (before[self.end] - before[self.start])).astype(np.float32)
+def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
 
 
-def _received(model: SequenceModel, codes: NDArray[np.uint8]) -> _Received:
-    spans = [model.token_spans(batch) for batch in batches(codes, BATCH)]
-    start, end = (_stacked([span[i] for span in spans], 0).numpy() for i in (0, 1))
-    on_grid = model.tokenizer is None or model.tokenizer.on_grid
-    width = end - start
-    if on_grid:  # the last token may be cut; its middle is that of a whole one
-        width = np.where(width > 0, width.max(initial=0), 0)
-    return _Received(received_attention(model, codes), start, end, start + width // 2, on_grid, codes.shape[1])
+def _of_given(seqlets: pd.DataFrame, given: NDArray[np.int64]) -> pd.DataFrame:
+    """Seqlets by the row of the sequences that the caller gave, of which discovery saw the rows `given`."""
+    return seqlets.assign(sequence=given[seqlets["sequence"].to_numpy(np.int64)])
 
 
-def _stacked(parts: Sequence[torch.Tensor], filler: float) -> torch.Tensor:
-    """Batches one below the other; of learned words their last axis differs in length."""
-    widest = max(part.shape[-1] for part in parts)
-    return torch.cat([torch.nn.functional.pad(part, (0, widest - part.shape[-1]), value=filler) for part in parts])
-
-
-def _background(model: SequenceModel, codes: NDArray[np.uint8], draw: np.random.Generator) -> NDArray[np.float32]:
-    """Received attention (C, places) expected at each place, from dinucleotide shuffles of the sequences."""
-    shuffled = codes.copy()
-    lengths = (codes != alphabet.PAD).sum(1)
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        shuffled[rows, :length] = dinucleotide_shuffle_codes(codes[rows, :length], draw)
-    return np.nanmean(_received(model, shuffled).profile, axis=0)
-
-
-def _windows(
-    codes: NDArray[np.uint8],
-    excess: NDArray[np.float32],
-    centre: NDArray[np.int64],
+def _table(
+    found: Sequence[HeadFound],
+    columns: dict[str, dict[str, Any]],
+    q_values: dict[float, float],
+    worth: Worth,
     config: ExplainConfig,
-    draw: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Most attended window of each of the most attended sequences, and as many random windows elsewhere."""
-    length = (codes != alphabet.PAD).sum(1)
-    usable = np.flatnonzero(length >= config.window_bp)
-    if len(usable) == 0:
-        empty = np.empty((0, config.window_bp), dtype=np.uint8)
-        return empty, empty
-    peak = np.nanargmax(excess[usable], axis=1)
-    height = excess[usable, peak]
-    order = np.argsort(-height, kind="stable")[: config.windows_per_head]
-    rows, peak = usable[order], peak[order]
-    last = length[rows] - config.window_bp
-    start = np.clip(centre[rows, peak] - config.window_bp // 2, 0, last)
-    # Elsewhere: at least half a window away where the sequence has room for that.
-    shift = draw.integers(
-        config.window_bp // 2, np.maximum(last + 2 - config.window_bp // 2, config.window_bp // 2 + 1)
-    )
-    other = (start + shift) % (last + 1)
-    offset = np.arange(config.window_bp)
-    return codes[rows[:, None], start[:, None] + offset], codes[rows[:, None], other[:, None] + offset]
-
-
-def _enrichment(
-    ppm: NDArray[np.float64], windows: NDArray[np.uint8], controls: NDArray[np.uint8], both_strands: bool
-) -> tuple[float, float]:
-    """Log2 odds ratio of windows holding the motif against controls, and Fisher's one-sided p."""
-    pwm = log_odds(ppm)
-    threshold = score_threshold(pwm, _HOLDS_P_VALUE)
-    if len(windows) == 0 or windows.shape[1] < pwm.shape[1]:
-        return float("nan"), float("nan")
-    search = scan_both_strands if both_strands else scan
-    held, held_control = (int((search(w, pwm).max(1) >= threshold).sum()) for w in (windows, controls))
-    n, m = len(windows), len(controls)
-    odds = (held + 0.5) * (m - held_control + 0.5) / ((n - held + 0.5) * (held_control + 0.5))
-    p = fisher_exact([[held, n - held], [held_control, m - held_control]], alternative="greater").pvalue
-    return float(np.log2(odds)), float(p)
-
-
-@torch.inference_mode()
-def ablate_head(
-    model: SequenceModel, codes: NDArray[np.uint8], layer: int, head: int, *, readout: int = 0, seed: int = 0
-) -> tuple[float, float, float]:
-    """Root mean square change of a readout when a head's output is replaced by its mean, with a 95 % interval.
-
-    The mean is over the tokens of the given sequences; the interval is a bootstrap over sequences.
-    """
-    name = f"layer.{layer}.attn.head_output"
-    device = next(model.parameters()).device
-    tokens = [batch.to(device) for batch in batches(codes)]
-    total, count = torch.zeros((), device=device), 0
-    before = []
-    with taps.record(model, [name]) as store:
-        for batch in tokens:
-            before.append(model.one_strand(batch)[:, readout])
-            output_BQC = store[name][:, head, model.n_prefix :]
-            keep = model.real_tokens(batch)
-            total = total + (output_BQC * keep[..., None]).sum((0, 1))
-            count += int(keep.sum())
-    with taps.edit(model, {name: taps.replace(total / count, np.s_[:, head])}):
-        after = [model.one_strand(batch)[:, readout] for batch in tokens]
-    squared = (torch.cat(after) - torch.cat(before)).double().square().cpu().numpy()
-    draw = rng.stream(seed, "heads", "ablation", layer, head)
-    weight = draw.multinomial(len(squared), np.full(len(squared), 1 / len(squared)), _BOOTSTRAP) / len(squared)
-    low, high = np.quantile(np.sqrt(weight @ squared), [0.025, 0.975])
-    return float(np.sqrt(squared.mean())), float(low), float(high)
-
-
-def _positional_share(received: NDArray[np.float32]) -> float:
-    """Share of the variance of received attention (N, places) that the place explains."""
-    total = np.nanvar(received)
-    return float(np.nanvar(np.nanmean(received, axis=0)) / total) if total > 0 else 0.0
-
-
-def _finish(
-    table: pd.DataFrame, ppms: list[NDArray[np.float64]], library: Sequence[Motif], config: ExplainConfig
+    too_short: str,
 ) -> pd.DataFrame:
-    """Table with q-values, kinds and matches."""
-    tested = table["p_value"].notna()
-    table["q_value"] = np.nan
-    if tested.any():
-        table.loc[tested, "q_value"] = false_discovery_control(table.loc[tested, "p_value"])
-    enriched = table["q_value"] < 0.05
-    positional = table["positional_share"] > _POSITIONAL
-    table["kind"] = np.where(positional, "positional", np.where(enriched, "motif", "diffuse"))
-    table["matches"] = ""
-    has_motif = table.index[table["motif"] >= 0]
-    names = name_motifs(ppms, library, q_value=config.match_q_value)
-    table.loc[has_motif, "matches"] = ["; ".join(map(str, found)) for found in names]
-    table["logo"] = ""
-    table.loc[has_motif, "logo"] = [f"logos/{name}.svg" for name in _identifiers(table.loc[has_motif])]
-    columns = (
-        "layer", "head", "motif", "kind", "n_windows", "n_sites", "consensus", "information_bits", "enrichment_log2",
-        "p_value", "q_value", "matches", "ablation_effect", "ablation_ci_low", "ablation_ci_high", "positional_share",
-        "logo", "note",
-    )  # fmt: skip
-    return table.reindex(columns=list(columns))
+    """A row for each enriched motif, with its `columns`, and for each head without one."""
+    rows: list[dict[str, Any]] = []
+    for c, head in enumerate(found):
+        common: dict[str, Any] = {"layer": head.layer, "head": head.head, "positional_share": head.positional_share}
+        common |= worth.columns(head.layer, head.head, c)
+        motifs = [motif for motif in head.motifs if motif.name in columns]
+        common["verdict"] = _verdict(common, worth, bool(motifs), (head.layer, head.head))
+        for motif in motifs:
+            rows.append(common | _seqlet_columns(head, motif.track) | columns[motif.name])
+        if not motifs:
+            rows.append(common | _no_motif(head, q_values, config, too_short))
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
 
 
-def _identifiers(rows: pd.DataFrame) -> list[str]:
-    return [f"layer{r.layer}_head{r.head}_motif{r.motif}" for r in rows.itertuples()]
+def _motif_columns(motif: HeadMotif, details: Details) -> dict[str, Any]:
+    readers = details.readers
+    return {
+        "motif": motif.number,
+        "track": motif.track,
+        "n_sites": motif.found.n_sites,
+        "consensus": motif.consensus,
+        "information_bits": information(motif.ppm).sum(),
+        "enrichment_log2": motif.enrichment,
+        "p_value": motif.p_value,
+        "reader_consensus": "" if readers.ppm is None else consensus_of(readers.ppm),
+        "reader_p_value": readers.p_value,
+        "distance_bp": readers.distance[0],
+        "distance_iqr_bp": readers.distance[1],
+        "logo": f"logos/{motif.name}.svg",
+        "cwm_logo": f"logos/{motif.name}_cwm.svg",
+        "reader_logo": "" if readers.ppm is None else f"logos/{motif.name}_readers.svg",
+    }
 
 
-def _named(table: pd.DataFrame, ppms: list[NDArray[np.float64]]) -> list[Motif]:
-    rows = table[table["motif"] >= 0]
-    return [
-        Motif(consensus, name, ppm)
-        for consensus, name, ppm in zip(rows["consensus"], _identifiers(rows), ppms, strict=True)
-    ]
+def _too_short(codes: NDArray[np.uint8], config: ExplainConfig) -> str:
+    """How many sequences have no place for a seqlet, if any."""
+    n = int(((codes != alphabet.PAD).sum(1) < config.window_bp).sum())
+    return f": {n} of {len(codes)} sequences are shorter than window_bp = {config.window_bp}" if n else ""
 
 
-def _position_table(
-    received: NDArray[np.float32], background: NDArray[np.float32], places: NDArray[np.int64], model: SequenceModel
-) -> pd.DataFrame:
-    mean = np.nanmean(received, axis=0)
-    tables = [
-        pd.DataFrame(
-            {
-                "layer": layer,
-                "head": head,
-                "position": places,
-                "received": mean[c],
-                "background": background[c],
-            }
-        )
-        for c, (layer, head) in enumerate(_heads(model))
-    ]
-    return pd.concat(tables, ignore_index=True)
+def _no_motif(head: HeadFound, q_values: dict[float, float], config: ExplainConfig, too_short: str) -> dict[str, Any]:
+    track = min(head.seqlets, key=lambda kind: (-head.seqlets[kind].n, head.seqlets[kind].fdr))
+    if head.seqlets[track].n < config.min_seqlets:
+        note = f"too few seqlets (n = {head.seqlets[track].n}){too_short}"
+    elif not head.tested:
+        note = "no motif with at least 10 sites and 6 bits"
+    else:
+        best = min(q_values[p] for p in head.tested)
+        note = f"no motif is enriched in held-out sequences (the best of {len(head.tested)} has q = {best:.2g})"
+    texts = dict.fromkeys(("consensus", "matches", "reader_consensus", "logo", "cwm_logo", "reader_logo"), "")
+    return {"motif": -1, "track": track, "n_sites": 0, "note": note, **texts} | _seqlet_columns(head, track)
+
+
+def _seqlet_columns(head: HeadFound, track: str) -> dict[str, Any]:
+    return {"n_seqlets": head.seqlets[track].n, "seqlet_fdr": head.seqlets[track].fdr}
+
+
+def _verdict(row: dict[str, Any], worth: Worth, enriched: bool, head: Head) -> str:
+    matters = worth.matters(row)
+    if matters is False and worth.redundant(head):
+        return "redundant"
+    if matters is False and not row["ablation_loss_ci_low"] > 0:
+        return "dead"
+    if row["positional_share"] > _POSITIONAL:
+        return "positional"
+    if not enriched:
+        return "diffuse"
+    return "weak" if matters is False else "motif"
+
+
+def _response_columns(motif: HeadMotif, responses: MotifResponses, seed: int) -> dict[str, Any]:
+    """How the readout responds to a motif, and what of that its head and others carry."""
+    own = (motif.layer, motif.head)
+    others = [head for head in heads_of(responses.model) if head != own]
+    order = rng.stream(seed, "heads", "others", motif.name).permutation(len(others))
+    table = responses.of(motif.consensus, [own, *(others[i] for i in order[:_OTHER_HEADS])])
+    row = table.to_dict("records")[0]
+    columns = {
+        f"{column}{end}": row[f"{name}{end}"]
+        for name, column in (("response", "motif_response"), ("lost", "motif_response_lost"))
+        for end in ("", "_ci_low", "_ci_high")
+    }
+    return columns | {"motif_response_lost_others": table["lost"][1:].mean(), "note": row["note"]}
