@@ -1,5 +1,6 @@
 """A made-up results folder with every table that the report reads, and so the description of those tables."""
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bioattn.config import FORMAT_VERSION, RunConfig, digest, parse_run, step_settings
+from bioattn.explain.head_columns import COLUMNS
 from bioattn.io.files import write_text
 from bioattn.io.tables import write_parquet, write_tsv
-from bioattn.plot.logo import information_logo
+from bioattn.plot.logo import information_logo, signed_logo
 from bioattn.plot.save import svg_bytes
+from bioattn.plot.style import figure_of
 
 MOTIFS = ["NFYA", "SP1", "ETS1", "YY1", "GABPA", "NRF1", "CREB1", "USF1", "JUN", "KLF4", "RFX2", "ZBTB33"]
 CLASSES = ["AND", "INERT", "ADDITIVE", "HIDDEN", "GC", "DECOY"]
@@ -64,7 +67,8 @@ def write_results(root: Path, run: RunConfig) -> Made:
     _models(root, run, generator)
     _evaluation(root, run, sequences, split, generator)
     for seed in SEEDS:
-        _heads(root, run, seed, sequences, generator)
+        _heads(root, run, seed)
+        _attribution(root, run, seed, sequences, generator)
     pairs = _interactions(root, run, generator)
     if run.data.simulate is not None:
         _truth(root, run, pairs)
@@ -257,41 +261,57 @@ def _evaluation(
     write_parquet(root / "evaluation/curves.parquet", pd.concat(curves), record(run, "evaluate"))
 
 
-def _heads(root: Path, run: RunConfig, seed: int, sequences: pd.DataFrame, generator: np.random.Generator) -> None:
-    folder = root / f"heads/seed{seed}"
-    rows = []
-    for layer in range(2):
-        for head in range(4):
-            kind = ["motif", "motif", "positional", "diffuse"][head]
-            best = generator.integers(0, 4, size=10)
-            ppm = np.full((4, 10), 0.04)
-            ppm[best, np.arange(10)] = 0.88
-            logo = f"logos/layer{layer}_head{head}_motif0.svg" if kind == "motif" else ""
-            if logo:
-                path = folder / logo
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(svg_bytes(information_logo(ppm).get_figure(root=True)))
-            rows.append(
-                {
-                    "layer": layer,
-                    "head": head,
-                    "motif": 0,
-                    "kind": kind,
-                    "n_windows": 1000,
-                    "n_sites": 412 if logo else 0,
-                    "consensus": "".join("ACGT"[i] for i in best) if logo else "",
-                    "information_bits": 12.4 if logo else np.nan,
-                    "enrichment_log2": 2.31 if logo else np.nan,
-                    "p_value": 1e-9 if logo else 0.41,
-                    "q_value": 3.2e-8 if logo else 0.6,
-                    "matches": f"{MOTIFS[head + 4 * layer]} MA0060.4 (q=1e-5); OTHER MA0001.1 (q=0.01)" if logo else "",
-                    "ablation_effect": 0.12 if logo else 0.01,
-                    "ablation_ci_low": 0.1 if logo else -0.01,
-                    "ablation_ci_high": 0.14 if logo else 0.02,
-                    "logo": logo,
-                }
-            )
-    write_tsv(folder / "heads.tsv", pd.DataFrame(rows), record(run, "heads", model_seed=seed))
+#: Verdict and number of motifs of each head, layer by layer.
+HEADS = [
+    [("motif", 2), ("redundant", 1), ("positional", 0), ("diffuse", 0)],
+    [("motif", 1), ("weak", 1), ("dead", 0), ("redundant", 0)],
+]
+#: What taking a head of each verdict away costs: score and loss; and how many heads of random models cost as much.
+_COSTS = {
+    "motif": (0.12, 0.31, 0.01), "weak": (0.02, 0.04, 0.2), "redundant": (0.004, 0.012, 0.4),
+    "positional": (0.06, 0.11, 0.03), "diffuse": (0.05, 0.1, 0.03), "dead": (-0.001, -0.002, 0.9),
+}  # fmt: skip
+
+
+def _heads(root: Path, run: RunConfig, seed: int) -> None:
+    """Everything that the verb `heads` writes about one model."""
+    folder, made = root / f"heads/seed{seed}", record(run, "heads", model_seed=seed)
+    rows: list[dict[str, Any]] = []
+    matrices: dict[str, dict[str, np.ndarray]] = {"motifs": {}, "cwms": {}, "readers": {}}
+    distances = []
+    for layer, verdicts in enumerate(HEADS):
+        for head, (verdict, n_motifs) in enumerate(verdicts):
+            for motif in range(n_motifs) if n_motifs else [-1]:
+                name = f"layer{layer}_head{head}_motif{motif}"
+                rows.append(_head_row(layer, head, motif, verdict, name))
+                if motif < 0:
+                    continue
+                ppm = toy_ppm(layer, head, motif)
+                matrices["motifs"][name], matrices["cwms"][name] = ppm, 0.1 * (ppm - 0.25)
+                if rows[-1]["reader_logo"]:
+                    matrices["readers"][name] = toy_ppm(layer, head, motif + 7)
+                for column, signed in (("logo", False), ("cwm_logo", True), ("reader_logo", False)):
+                    if rows[-1][column]:
+                        path = folder / rows[-1][column]
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(_toy_logo(layer, head, motif + 7 * (column == "reader_logo"), signed))
+                distances.append(_toy_distances(layer, head, motif))
+    write_tsv(folder / "heads.tsv", pd.DataFrame(rows), made)
+    write_tsv(folder / "distances.tsv", pd.concat(distances, ignore_index=True), made)
+    write_tsv(folder / "ablation.tsv", _ablation(run), made)
+    write_tsv(folder / "similarity.tsv", _similarity(), made)
+    write_tsv(folder / "tracks.tsv", _judged_tracks(), made)
+    write_tsv(folder / "columns.tsv", pd.DataFrame(COLUMNS.items(), columns=["column", "definition"]), made)
+    for kind, named in matrices.items():
+        np.savez(folder / f"{kind}.npz", **named)  # type: ignore[arg-type]
+    write_text(folder / "motifs.meme", "MEME version 4\n\nALPHABET= ACGT\n\nMOTIF layer0_head0_motif0 CCAATCAGCG\n")
+    write_text(folder / "seqlets.bed", "seq0003\t12\t22\tlayer0_head0_motif0\t7.25\t+\n")
+    write_text(folder / "contact_sheet.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>\n")
+    summary = {
+        "n_heads": 8, "effective_heads": 5.31, "metric": _metric(run), "n_scored": 90, "n_random_heads": 40,
+        "random_loss_q95": 0.05,
+    }  # fmt: skip
+    write_text(folder / "summary.json", json.dumps(summary))
 
     positions = np.arange(0, 60, 4)
     profiles = [
@@ -300,9 +320,129 @@ def _heads(root: Path, run: RunConfig, seed: int, sequences: pd.DataFrame, gener
         for head in range(4)
         for received in [1 + (head + 1) * 0.4 * np.exp(-((positions - 12 * (head + 1)) ** 2) / 40)]
     ]
-    write_parquet(folder / "positions.parquet", pd.concat(profiles), record(run, "heads", model_seed=seed))
+    write_parquet(folder / "positions.parquet", pd.concat(profiles), made)
 
-    parts = []
+
+def _judged_tracks() -> pd.DataFrame:
+    """Both tracks of each head against substitutions; nothing flows through the last one."""
+    rows: list[dict[str, Any]] = []
+    for layer in range(2):
+        for head in range(4):
+            silent = (layer, head) == (1, 3)
+            for track, value in (("received", 0.1 * head), ("gradient", 0.6 - 0.2 * layer)):
+                row = {"layer": layer, "head": head, "track": track, "spearman": np.nan if silent else value}
+                row |= {f"spearman_ci_{end}": row["spearman"] + by for end, by in (("low", -0.05), ("high", 0.05))}
+                row |= {"n_sequences": 0 if silent else 20, "n_positions": 0 if silent else 300}
+                rows.append(row | {"note": "substitutions do nothing through this head, or all alike" * silent})
+    return pd.DataFrame(rows)
+
+
+def _metric(run: RunConfig) -> str:
+    return "pearson" if run.task.kind in ("regression", "count") else "auroc"
+
+
+def toy_ppm(layer: int, head: int, motif: int) -> np.ndarray:
+    """Matrix (4, 10) of a motif, the same for every seed."""
+    best = np.random.default_rng([layer, head, motif]).integers(0, 4, size=10)
+    ppm = np.full((4, 10), 0.04)
+    ppm[best, np.arange(10)] = 0.88
+    return ppm
+
+
+@functools.cache
+def _toy_logo(layer: int, head: int, motif: int, signed: bool) -> bytes:
+    ppm = toy_ppm(layer, head, motif)
+    return svg_bytes(figure_of(signed_logo(0.1 * (ppm - 0.25)) if signed else information_logo(ppm)))
+
+
+def _head_row(layer: int, head: int, motif: int, verdict: str, name: str) -> dict[str, Any]:
+    drop, loss, p_random = _COSTS[verdict]
+    has, has_readers = motif >= 0, motif == 0 and head == 0
+    named = f"{MOTIFS[head + 4 * layer]} MA0060.4 (q=1e-05) +2 of Heteromeric, CCAAT; OTHER MA0001.1 (q=0.01)"
+    note = "too few seqlets (n = 12)" if verdict == "diffuse" else "" if has else "no motif with at least 10 sites"
+    own, around = ("".join("ACGT"[i] for i in toy_ppm(layer, head, number).argmax(0)) for number in (motif % 7, 7))
+    return {
+        "layer": layer,
+        "head": head,
+        "motif": motif,
+        "verdict": verdict,
+        "track": "received" if motif != 1 else "gradient",
+        "n_seqlets": 731 if has else 12,
+        "n_sites": 412 if has else 0,
+        "consensus": own if has else "",
+        "information_bits": 12.4 if has else np.nan,
+        "enrichment_log2": 2.31 - motif if has else np.nan,
+        "p_value": 1e-9 if has else np.nan,
+        "q_value": 3.2e-8 if has else np.nan,
+        "matches": named if motif == 0 else "",
+        "reader_consensus": around if has_readers else "",
+        "reader_p_value": 0.002 if has_readers else np.nan,
+        "distance_bp": -13.0 if has else np.nan,
+        "distance_iqr_bp": 6.0 if has else np.nan,
+        "ablation_loss": loss,
+        "ablation_loss_ci_low": loss - 0.02,
+        "ablation_loss_ci_high": loss + 0.03,
+        "ablation_drop": drop,
+        "ablation_drop_ci_low": drop - 0.01,
+        "ablation_drop_ci_high": drop + 0.02,
+        "ablation_effect": 2 * abs(loss),
+        "ablation_effect_ci_low": 1.9 * abs(loss),
+        "ablation_effect_ci_high": 2.1 * abs(loss),
+        "p_random": p_random,
+        "motif_response": 0.73 if has else np.nan,
+        "motif_response_lost": 0.61 if has else np.nan,
+        "through_head": 0.21 if has else np.nan,
+        "through_head_ci_low": 0.18 if has else np.nan,
+        "through_head_ci_high": 0.24 if has else np.nan,
+        "through_head_p_value": 0.002 if has else np.nan,
+        "positional_share": 0.83 if verdict == "positional" else 0.07,
+        "similar_head": "1.3" if (layer, head) == (0, 1) else "0.1",
+        "similarity": 0.91 if verdict == "redundant" else 0.2,
+        "logo": f"logos/{name}.svg" if has else "",
+        "cwm_logo": f"logos/{name}_cwm.svg" if has else "",
+        "reader_logo": f"logos/{name}_readers.svg" if has_readers else "",
+        "note": note,
+    }
+
+
+def _toy_distances(layer: int, head: int, motif: int) -> pd.DataFrame:
+    distance = np.arange(-56, 57, 4)
+    expected = 60.0 - np.abs(distance)
+    share = expected + 200 * np.exp(-((distance + 13) ** 2) / 30)
+    columns = {"distance_bp": distance, "share": share / share.sum(), "expected": expected / expected.sum()}
+    return pd.DataFrame({"layer": layer, "head": head, "motif": motif, **columns})
+
+
+def _ablation(run: RunConfig) -> pd.DataFrame:
+    rows = []
+    for kind, times in (("zero", 1.3), ("mean", 1.0), ("resample", 0.8)):
+        for layer, verdicts in enumerate(HEADS):
+            for head, (verdict, _) in enumerate(verdicts):
+                drop, loss, _ = _COSTS[verdict]
+                row: dict[str, Any] = {"heads": f"{layer}.{head}", "layer": layer, "head": head, "kind": kind}
+                measures = {"loss": loss * times, "drop": drop * times, "effect": 2 * abs(loss) * times}
+                for name, value in measures.items():
+                    row |= {name: value, f"{name}_ci_low": value - 0.02, f"{name}_ci_high": value + 0.03}
+                rows.append(row | {"metric": _metric(run)})
+    return pd.DataFrame(rows)
+
+
+def _similarity() -> pd.DataFrame:
+    heads = [(layer, head) for layer in range(2) for head in range(4)]
+    rows = [
+        (*a, *b, 0.91 if {a, b} == {(0, 1), (1, 3)} else 0.15 + 0.01 * (a[1] + b[1]))
+        for i, a in enumerate(heads)
+        for b in heads[i + 1 :]
+    ]
+    return pd.DataFrame(rows, columns=["layer_a", "head_a", "layer_b", "head_b", "similarity"])
+
+
+def _attribution(
+    root: Path, run: RunConfig, seed: int, sequences: pd.DataFrame, generator: np.random.Generator
+) -> None:
+    """Importance of every base of some held-out sequences, and how faithful each way to say it is."""
+    folder, made = root / f"attribution/seed{seed}", record(run, "attribution", model_seed=seed)
+    parts, tracks = [], []
     for name, sequence in sequences[["name", "sequence"]].head(8).itertuples(index=False):
         length = len(sequence)
         weight = (
@@ -310,10 +450,50 @@ def _heads(root: Path, run: RunConfig, seed: int, sequences: pd.DataFrame, gener
         )
         effects = -weight[:, None] * generator.uniform(0.4, 1.0, size=(length, 4))
         effects[np.arange(length), ["ACGT".index(letter) for letter in sequence]] = 0.0
-        part = pd.DataFrame(effects, columns=list("ACGT"))
-        parts.append(part.assign(name=name, position=np.arange(length), reference=list(sequence)))
+        where = {"name": name, "position": np.arange(length), "reference": list(sequence)}
+        parts.append(pd.DataFrame(effects, columns=list("ACGT")).assign(**where))
+        importance = -effects.sum(1) / 3
+        noise = generator.normal(size=(4, length))
+        columns = {
+            "input_x_gradient": importance + 0.2 * noise[0],
+            "integrated_gradients": importance + 0.1 * noise[1],
+            "ism": importance,
+            "received_sum": 8 + 3 * weight + noise[2],
+            "gradient_sum": importance + 0.3 * noise[3],
+        }
+        tracks.append(pd.DataFrame({**where, **columns}))
     ism = pd.concat(parts)[["name", "position", "reference", "A", "C", "G", "T"]]
-    write_parquet(folder / "ism.parquet", ism, record(run, "heads", model_seed=seed))
+    write_parquet(folder / "ism.parquet", ism, made)
+    write_parquet(folder / "attributions.parquet", pd.concat(tracks), made)
+    _faithfulness(folder, made)
+
+
+#: How well each attribution ranks bases: area between its curves and those of random orders.
+_AREAS = {
+    "received_sum": 0.12, "gradient_sum": 0.23, "input_x_gradient": 0.27, "integrated_gradients": 0.31, "ism": 0.35,
+    "random": 0.0,
+}  # fmt: skip
+
+
+def _faithfulness(folder: Path, made: dict[str, Any]) -> None:
+    fraction = np.linspace(0, 1, 11)
+    curves, rows = [], []
+    for kind, area in _AREAS.items():
+        rise = fraction ** ((0.5 - area) / (0.5 + area))  # its area is 0.5 + area, and that of chance 0.5
+        spearman = np.nan if kind == "ism" else 2 * area
+        for direction, mean in (("deletion", 1 - rise), ("insertion", rise)):
+            names = {"kind": kind, "direction": direction}
+            ends = {"ci_low": mean - 0.03, "ci_high": mean + 0.03}
+            curves.append(pd.DataFrame({**names, "fraction": fraction, "mean": mean, **ends, "n": 8}))
+            rows.append(
+                {
+                    **names, "area": area, "area_ci_low": area - 0.03, "area_ci_high": area + 0.03,
+                    "spearman_ism": spearman, "spearman_ci_low": spearman - 0.1, "spearman_ci_high": spearman + 0.1,
+                    "n": 8, "note": "not compared with itself" if kind == "ism" else "",
+                }
+            )  # fmt: skip
+    write_tsv(folder / "curves.tsv", pd.concat(curves), made)
+    write_tsv(folder / "faithfulness.tsv", pd.DataFrame(rows), made)
 
 
 _SPECIAL = {

@@ -33,8 +33,15 @@ SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6b
 #: Letters of a logo.
 LETTERS = {"A": "#109648", "C": "#255C99", "G": "#D98E04", "T": "#C8102E"}
 
-#: Kinds of head motifs.
-KINDS = {"motif": "#009E73", "positional": "#0072B2", "diffuse": "#8A94A0"}
+#: Verdicts on attention heads, in order of how much they claim.
+KINDS = {
+    "motif": "#009E73",
+    "weak": "#56B4E9",
+    "redundant": "#CC79A7",
+    "positional": "#0072B2",
+    "diffuse": "#E69F00",
+    "dead": "#A9B2BC",
+}
 
 
 class VerdictStyle(NamedTuple):

@@ -11,11 +11,12 @@ import bioattn
 from bioattn.config import RunConfig
 from bioattn.errors import DataError
 from bioattn.plot.style import KINDS, VERDICTS
+from bioattn.report.attribution import attribution_section
 from bioattn.report.bakeoff import bakeoff_section
 from bioattn.report.blocks import Block, Notice, Points, Section, Text, Tiles
 from bioattn.report.data import data_section
 from bioattn.report.files import ResultFiles
-from bioattn.report.heads import attribution_section, heads_section
+from bioattn.report.heads import heads_section
 from bioattn.report.interactions import interactions_section, read_interactions, truth_section, verdict_tiles
 from bioattn.report.methods import methods
 from bioattn.report.model import (

@@ -172,17 +172,24 @@ def _heads(run: RunConfig) -> str:
     matched = ""
     if run.motifs.naming_tax_group:
         group = run.motifs.naming_tax_group
-        matched = f". Motifs were compared with JASPAR ({group}) by TomTom at q ≤ {setting(explain.match_q_value)}"
+        matched = (
+            f" Motifs were compared with JASPAR ({group}) by TomTom, with p-values corrected by motifs of shuffled "
+            f"columns, at q ≤ {setting(explain.match_q_value)}; the best of each family is shown."
+        )
     positives = " (positives)" if run.task.kind == "binary" else ""
     return (
-        "For each head, attention received by every token was corrected for what the same place receives in "
-        f"dinucleotide shuffles. In up to {explain.n_sequences:,} training and validation sequences{positives}, the "
-        f"most attended window of {explain.window_bp} bp was taken from each of the {explain.windows_per_head:,} "
-        f"sequences with the highest peak, and searched for motifs of up to {explain.motif_width_bp} bp (enriched "
-        "hexamers refined by expectation-maximisation). Enrichment was tested in held-out test sequences, attended "
-        f"windows against random ones (Fisher's exact test, Benjamini-Hochberg){matched}. The ablation effect of a "
-        "head is the root mean square change of the readout when its output is replaced by its mean. Attribution is "
-        f"saturation mutagenesis of up to {explain.ism_sequences:,} test sequences."
+        "For each head, two tracks were taken: the attention that every token receives, and the product of attention "
+        "and its gradient, each less what place and composition explain in dinucleotide shuffles. In up to "
+        f"{explain.n_sequences:,} training and validation sequences{positives}, peaks that pass a false discovery rate "
+        f"of {setting(explain.seqlet_fdr)} against the shuffles are seqlets (at most {explain.seqlets_per_head:,} per "
+        f"head and track, windows of {explain.window_bp} bp), and motifs of up to {explain.motif_width_bp} bp were "
+        "sought in them (enriched hexamers refined by expectation-maximisation). Enrichment was tested in held-out "
+        "sequences, both against other places of the same sequences and against shuffled sequences; the weaker of the "
+        f"two counts (Fisher's exact test, Benjamini-Hochberg over all motifs).{matched} Each head's output was "
+        "replaced by zero, by its mean and by that in other sequences, in up to "
+        f"{explain.scored_sequences:,} test sequences; a head matters if mean ablation raises the loss more than that "
+        "of 95 % of the heads of models with random weights. Attribution is saturation mutagenesis of up to "
+        f"{explain.ism_sequences:,} test sequences, by which gradients and attention are judged."
     )
 
 

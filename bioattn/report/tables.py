@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bioattn.report.blocks import Cell, Column, Table
-from bioattn.report.numbers import MISSING, as_float, count, number, p_value
+from bioattn.report.numbers import MISSING, as_float, count, interval, number, p_value
 from bioattn.report.words import COLUMN_TITLES
 
 
@@ -38,6 +38,15 @@ def value_cell(column: str, value: Any) -> Cell:
     if numeric is None:
         return Cell(str(value), sort=str(value).lower())
     return Cell(p_value(numeric) if is_probability(column) else number(numeric), sort=repr(numeric))
+
+
+def measured_cell(row: Mapping[str, Any], name: str, start: str) -> Cell:
+    """A cell with a measured number, and below it the interval whose ends begin with `start`."""
+    value = as_float(row.get(name))
+    if value is None:
+        return Cell(MISSING)
+    ends = interval(row.get(f"{start}_ci_low"), row.get(f"{start}_ci_high"))
+    return Cell(number(value), below=ends, sort=repr(value))
 
 
 def is_probability(column: str) -> bool:

@@ -36,6 +36,68 @@ VERDICT_BOX = (
     "level says where that was done.",
 )
 
+#: Verdicts on attention heads, in order of how much they claim: a few words, and what was found.
+HEAD_VERDICTS = {
+    "motif": (
+        "reads a motif, matters",
+        "A motif in what it reads is enriched in held-out sequences (q < 0.05), and without the head the held-out loss "
+        "rises more than without 95 % of the heads of models with random weights.",
+    ),
+    "weak": (
+        "motif, matters little",
+        "A motif is enriched and the loss rises without the head, but heads of models with random weights are worth as "
+        "much. The motif is there; that this head is needed for it is not shown.",
+    ),
+    "redundant": (
+        "same as another head",
+        "Taken away alone it costs no more than a head of a random model. Another head has nearly the same attention, "
+        "and once that one is gone this head does cost more: it can stand in for the other.",
+    ),
+    "positional": (
+        "reads a place",
+        "More than half of what varies in the attention that tokens receive is explained by their place in the "
+        "sequence. A motif in such a head may only be what usually stands there.",
+    ),
+    "diffuse": (
+        "no single motif",
+        "The loss rises without it, or that was not measured, but no motif is enriched in what it reads: it may gather "
+        "over many places, or read composition or something that a motif cannot hold.",
+    ),
+    "dead": (
+        "not needed",
+        "The held-out loss does not rise without it: the interval of the rise reaches zero. Whatever its logo shows, "
+        "the prediction does not use it.",
+    ),
+}
+
+#: Tracks of a head in which seqlets are sought.
+TRACKS = {"received": "attention received", "gradient": "attention × gradient"}
+
+#: What was compared with what, for the verdicts on heads.
+HEAD_BOX = (
+    "What a head reads. The attention that each token receives is compared with what tokens of the same place and "
+    "composition receive in shuffled sequences (dinucleotides kept). Places that stand out beyond that (seqlets) are "
+    "aligned and summed up as motifs. The same is done with attention weighted by its gradient, which marks what "
+    "the reading does to the prediction.",
+    "Whether the motif is real. It is found in training and validation sequences and counted in held-out ones: seqlets "
+    "that hold it against other windows of the same sequences, and sequences with such a seqlet against shuffled ones. "
+    "The weaker of the two comparisons counts.",
+    "Whether the head matters. Its output is replaced by its mean (also by zero, and by that in another sequence), and "
+    "the held-out loss and score are taken again. The rise of the loss is held against that of heads of models of the "
+    "same build with random weights, which by construction do not know the task.",
+    "How to read a card. What is read: letters in bits. Its contribution: the same sites, each letter as high as it "
+    "raises (or, below the line, lowers) the prediction. Around its readers: what the tokens that read the motif have "
+    "in common. How far away: share of the reading at each distance of motif and reader, negative where the motif lies "
+    "to the left; the dashed line is what it were if all tokens read alike.",
+)
+
+#: Why no head may read anything.
+NO_MOTIF_REASONS = (
+    "Usual reasons: the model predicts little more than composition does (compare its score with the baselines); too "
+    "few sequences, so that too few places stand out (the notes below give the numbers); or the layers before "
+    "attention have already summed up the motifs, so that heads only gather what is there."
+)
+
 #: Lower-case metric name -> how it is written. Unknown ones are shown as they are.
 METRIC_NAMES = {
     "auroc": "AUROC",

@@ -83,7 +83,8 @@
     // ?find=..&verdict=..&sort=column&direction=ascending&columns=all makes a view that can be linked to.
     find.value = query.get("find") || "";
     const wanted = query.getAll("verdict");
-    if (wanted.length) toggles.forEach((toggle) => press(toggle, wanted.includes(toggle.dataset.verdict)));
+    const known = wanted.filter((name) => toggles.some((toggle) => toggle.dataset.verdict === name));
+    if (known.length) toggles.forEach((toggle) => press(toggle, known.includes(toggle.dataset.verdict)));
     if (query.get("columns") === "all") columns.click();
     const sortIndex = columnIndex(table, query.get("sort"));
     if (sortIndex >= 0) sortBy(table, table.tHead.rows[0].cells[sortIndex], query.get("direction") || "ascending");

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from toy_results import Made, binary_run, planted_run, write_results
 
 
@@ -23,6 +24,9 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn but not rendered, which is most of a report's time."""
     monkeypatch.setattr("bioattn.report.blocks.svg_bytes", lambda figure: b"<svg/>")
+    # Letters and grids take long to draw, rendered or not.
+    for name in ("head_card", "received_profiles"):
+        monkeypatch.setattr(f"bioattn.report.heads.{name}", lambda *_: Figure())
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_user_text_is_escaped(editable: Made):
     pairs = read_tsv(path).replace({"motif_a": {MOTIFS[0]: HOSTILE}})
     write_tsv(path, pairs.assign(sentence=f'{HOSTILE}" onmouseover="x'), {})
     heads = editable.root / "heads/seed1/heads.tsv"
-    write_tsv(heads, read_tsv(heads).assign(matches=HOSTILE, consensus=HOSTILE), {})
+    write_tsv(heads, read_tsv(heads).assign(matches=HOSTILE, consensus=HOSTILE, note=HOSTILE, track=HOSTILE), {})
     html = build_report(editable.root, planted_run(description=f"{HOSTILE} & more"))
     assert HOSTILE not in html
     assert html.count("<script>") == 1
@@ -296,7 +296,7 @@ def test_an_empty_folder_gives_a_whole_page(tmp_path: Path):
     for run in (planted_run(), binary_run()):
         html = build_report(tmp_path / "results/new", run)
         assert set(SECTIONS) <= set(Page(html).ids)
-        for piece in ("heads/seed1/heads.tsv", "heads/seed1/ism.parquet", "models/fold0/seed1/history.tsv"):
+        for piece in ("heads/seed1/heads.tsv", "attribution/seed1/ism.parquet", "models/fold0/seed1/history.tsv"):
             assert f"{piece} is missing" in words(html)
 
 
@@ -324,7 +324,7 @@ def test_optional_columns_may_be_absent(editable: Made):
     write_tsv(path, read_tsv(path)[needed], {})
     for seed in (1, 2, 3):
         heads = editable.root / f"heads/seed{seed}/heads.tsv"
-        write_tsv(heads, read_tsv(heads)[["layer", "head", "kind"]], {})
+        write_tsv(heads, read_tsv(heads)[["layer", "head", "verdict"]], {})
     shutil.rmtree(editable.root / "heads/seed1/logos")
     assert "NFYA + SP1" in words(build_report(editable.root, editable.run))
 
