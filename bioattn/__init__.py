@@ -32,6 +32,9 @@ _EXPORTS = {
     "encode_batch": "bioattn.data.alphabet",
     "head_motifs": "bioattn.explain.head_motifs",
     "ism": "bioattn.explain.ism",
+    "input_x_gradient": "bioattn.explain.attribution",
+    "integrated_gradients": "bioattn.explain.attribution",
+    "deletion_insertion": "bioattn.explain.faithfulness",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

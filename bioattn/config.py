@@ -741,13 +741,17 @@ class ExplainConfig(Section):
 
     n_sequences: int = Field(2000, ge=50, description="most sequences that are looked at")
     ism_sequences: int = Field(200, ge=1, description="sequences for saturation mutagenesis")
-    window_bp: int = Field(30, ge=6, description="window around an attended token that is searched for a motif")
+    scored_sequences: int = Field(1000, ge=50, description="most held-out sequences on which heads are ablated")
+    seqlet_fdr: float = Field(
+        0.1, gt=0, le=1, description="share of a head's seqlets that may be as high in shuffled sequences"
+    )
+    window_bp: int = Field(30, ge=6, description="window around a seqlet's token that is searched for a motif")
     motif_width_bp: int = Field(12, ge=4, le=30, description="width of a discovered motif before trimming")
     both_strands: bool = Field(True, description="motifs may lie on either strand; false for oriented promoters")
     motifs_per_head: int = Field(2, ge=1, le=10, description="most motifs reported for a head")
-    windows_per_head: int = Field(1000, ge=50, description="most attended windows per head, one per sequence")
-    min_windows: int = Field(50, ge=10, description="fewer windows: no motif is sought, and the table says so")
-    match_q_value: float = Field(0.05, gt=0, le=1, description="JASPAR matches reported up to this q-value")
+    seqlets_per_head: int = Field(1000, ge=50, description="most seqlets of a head and track, the highest")
+    min_seqlets: int = Field(50, ge=10, description="fewer seqlets: no motif is sought, and the table says so")
+    match_q_value: float = Field(0.1, gt=0, le=1, description="matches in the library reported up to this q-value")
 
 
 class InteractionsConfig(Section):
@@ -849,6 +853,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "evaluate": ("seed", "task", "split", "motifs", "model", "train", "evaluate"),
     "bakeoff": ("seed", "task", "motifs", "model", "train", "bakeoff", "explain"),
     "heads": ("seed", "task", "motifs", "explain"),
+    "attribution": ("seed", "task", "explain"),
     "coattention": ("seed", "task", "motifs", "interactions"),
     "interactions": ("seed", "data.interventional", "task", "motifs", "interactions"),
     "report": (

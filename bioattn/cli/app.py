@@ -29,6 +29,14 @@ LAZY: dict[str, tuple[str, str]] = {
     "evaluate": ("bioattn.cli.evaluate:evaluate", "Score trained models and baselines on held-out sequences."),
     "bakeoff": ("bioattn.cli.bakeoff:bakeoff", "Compare tokenizers on the run's data."),
     "heads": ("bioattn.cli.heads:heads", "Find what each attention head reads: motifs, logos, names."),
+    "stability": (
+        "bioattn.cli.stability:stability",
+        "Match heads between replicates, and count in how many each motif is found.",
+    ),
+    "attribution": (
+        "bioattn.cli.attribution:attribution",
+        "Attribute the readout to bases, and test which attribution is faithful.",
+    ),
     "coattention": ("bioattn.cli.coattention:coattention", "Measure co-attention of motif pairs in one model."),
     "candidates": ("bioattn.cli.candidates:candidates", "Choose the motif pairs that interventions will test."),
     "knockout": ("bioattn.cli.knockout:knockout", "Knock out motif pairs and attention edges in one model."),

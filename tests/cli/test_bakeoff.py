@@ -25,7 +25,7 @@ def call(tmp_path):
                 "seeds": [1, 2],
                 "language_epochs": 1,
             },
-            "explain": {"window_bp": 12, "motif_width_bp": 8, "windows_per_head": 50, "n_sequences": 120},
+            "explain": {"window_bp": 12, "motif_width_bp": 8, "seqlets_per_head": 50, "n_sequences": 120},
             **changes,
         }
         sequences, split = toy_tables()

@@ -176,7 +176,7 @@ def digests(document: dict[str, Any]) -> dict[str, str]:
     ("path", "value", "steps"),
     [
         ("evaluate.bootstrap", 7, {"evaluate", "report"}),
-        ("explain.windows_per_head", 99, {"heads", "bakeoff", "report"}),
+        ("explain.seqlets_per_head", 99, {"heads", "attribution", "bakeoff", "report"}),
         ("interactions.draws", 2, {"coattention", "interactions", "report"}),
         ("train.seeds", [1, 2, 3], {"evaluate", "bakeoff", "report"}),
         ("description", "words", {"report"}),

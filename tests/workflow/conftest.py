@@ -31,8 +31,11 @@ OUTPUTS = {
     "train": ["weights.safetensors", "model.json", "history.tsv", "run_record.json"],
     "evaluate": ["metrics.tsv", "predictions.parquet", "curves.parquet"],
     "bakeoff": ["bakeoff.tsv", "seeds.tsv"],
-    "heads": ["heads.tsv", "motifs.meme", "motifs.npz", "ism.parquet", "positions.parquet", "contact_sheet.svg",
-              "logos/head_0_0.svg"],
+    "heads": ["heads.tsv", "motifs.meme", "motifs.npz", "positions.parquet", "contact_sheet.svg",
+              "logos/head_0_0.svg", "columns.tsv", "ablation.tsv", "similarity.tsv", "distances.tsv",
+              "tracks.tsv", "cwms.npz", "readers.npz", "seqlets.bed", "summary.json"],
+    "stability": ["stability.tsv", "head_matches.tsv"],
+    "attribution": ["ism.parquet", "attributions.parquet", "head_tracks.parquet", "curves.tsv", "faithfulness.tsv"],
     "interactions": ["interactions.tsv", "columns.tsv"],
 }
 OPTIONS = {
@@ -40,24 +43,29 @@ OPTIONS = {
     "pretrain": ["sequences", "split"],
     "train": ["sequences", "split", "fold", "seed"], "evaluate": ["sequences", "split", "neighbours"],
     "bakeoff": ["sequences", "split", "fold"],
-    "heads": ["sequences", "split", "fold", "model"], "coattention": ["sequences", "split", "fold", "model"],
+    "heads": ["sequences", "split", "fold", "model"], "attribution": ["sequences", "split", "fold", "model"],
+    "coattention": ["sequences", "split", "fold", "model"],
+    "stability": [],
     "candidates": ["sequences", "split", "fold"],
     "knockout": ["sequences", "split", "fold", "model", "candidates"],
     "interactions": ["sequences", "split", "fold", "candidates"], "report": ["results"],
 }
 verb = sys.argv[1]
 parser = argparse.ArgumentParser()
-for name in ["settings", "out", *OPTIONS[verb]]:
+parser.add_argument("--settings", required=verb != "stability")
+for name in ["out", *OPTIONS[verb]]:
     parser.add_argument("--" + name, required=True)
-many = {"evaluate": ["model"], "candidates": ["coattention"], "interactions": ["coattention", "knockout"]}.get(verb, [])
+many = {"evaluate": ["model"], "candidates": ["coattention"], "interactions": ["coattention", "knockout"],
+        "stability": ["heads"]}.get(verb, [])
 for name in many:
     parser.add_argument("--" + name, action="append", required=True)
 parser.add_argument("--pretrained")
 parser.add_argument("--fasta", action="append")
 options = parser.parse_args(sys.argv[2:])
-json.loads(Path(options.settings).read_text())
+if options.settings:
+    json.loads(Path(options.settings).read_text())
 for name in ["samples", "sequences", "split", "neighbours", "results", "model", "pretrained", "candidates",
-             "coattention", "knockout"]:
+             "coattention", "knockout", "heads"]:
     paths = getattr(options, name, None) or []
     for path in [paths] if isinstance(paths, str) else paths:
         assert Path(path).exists(), path
@@ -94,7 +102,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
         },
         "train": {"seeds": [1, 2, 3], "epochs": 2, "batch_size": 64},
         "evaluate": {"bootstrap": 20, "baselines": ["composition"]},
-        "explain": {"n_sequences": 100, "ism_sequences": 4, "windows_per_head": 50},
+        "explain": {"n_sequences": 100, "ism_sequences": 4, "seqlets_per_head": 50},
         "interactions": {
             "n_sequences": 100, "instances_per_pair": 10, "draws": 1, "n_noncandidates": 2, "permutations": 99,
             "min_instances": 5,

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-ONCE = ["simulate", "ingest", "split", "evaluate", "candidates", "interactions", "report"]
+ONCE = ["simulate", "ingest", "split", "evaluate", "stability", "candidates", "interactions", "report"]
+EXPLANATIONS = sorted(["stability", "report", *3 * ["heads", "attribution"]])
 PAIRS = sorted(["candidates", "interactions", "report", *3 * ["coattention", "knockout"]])
-ALL_VERBS = sorted([*ONCE, *3 * ["train", "heads", "coattention", "knockout"]])
+ALL_VERBS = sorted([*ONCE, *3 * ["train", "heads", "attribution", "coattention", "knockout"]])
 
 
 def test_a_first_run_calls_every_step(done):
@@ -26,7 +27,7 @@ def test_a_second_run_has_nothing_to_do(done):
     [
         ({"evaluate": {"bootstrap": 21}}, ["evaluate", "report"]),
         ({"description": "other words"}, ["report"]),
-        ({"explain": {"windows_per_head": 60}}, ["heads", "heads", "heads", "report"]),
+        ({"explain": {"seqlets_per_head": 60}}, EXPLANATIONS),
         ({"interactions": {"permutations": 199}}, PAIRS),
     ],
 )
@@ -46,8 +47,8 @@ def test_another_seed_trains_one_model(done, make_config):
     calls = done.calls()
     verbs = sorted(call.split()[0] for call in calls)
     # The pairs to test are chosen from all replicates, so all of them are tested again.
-    knockouts = 4 * ["knockout"]
-    assert verbs == ["candidates", "coattention", "evaluate", "heads", "interactions", *knockouts, "report", "train"]
+    once = ["attribution", "candidates", "coattention", "evaluate", "heads", "interactions", "report", "stability"]
+    assert verbs == sorted([*once, "train", *4 * ["knockout"]])
     assert [call for call in calls if call.startswith("train")][0].split("--seed ")[1].startswith("4 ")
 
 
@@ -109,4 +110,5 @@ def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, mak
     stub_clone.run("--configfile", "config.yaml")
     verbs = set(stub_clone.verbs())
     assert {"train", "evaluate", "report"} <= verbs
-    assert {"heads", "coattention", "candidates", "knockout", "interactions"}.isdisjoint(verbs)
+    explained = {"heads", "attribution", "stability", "coattention", "candidates", "knockout", "interactions"}
+    assert explained.isdisjoint(verbs)

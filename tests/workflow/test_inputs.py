@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     },
     "train": {"seeds": [1], "epochs": 2, "batch_size": 32},
     "evaluate": {"bootstrap": 20, "baselines": ["composition"]},
-    "explain": {"n_sequences": 100, "ism_sequences": 4, "windows_per_head": 50},
+    "explain": {"n_sequences": 100, "ism_sequences": 4, "seqlets_per_head": 50},
     "motifs": {"naming_tax_group": None},
 }  # fmt: skip
 #: In place of the convolution: tokens that are looked up.

@@ -46,7 +46,7 @@ def spacer_mode(clone, run: str) -> int:
     """
     folder = clone.work / "results" / run
     heads = read_tsv(folder / "heads" / "seed1" / "heads.tsv")
-    found = heads[heads["kind"] == "motif"]
+    found = heads[heads["motif"] >= 0]
     matrices = np.load(folder / "heads" / "seed1" / "motifs.npz")
     sequences = read_parquet(folder / "data" / "sequences.parquet")
     split = read_parquet(folder / "split" / "split.parquet")

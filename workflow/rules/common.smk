@@ -176,6 +176,15 @@ def if_attention(pattern):
     return paths
 
 
+def if_explained(pattern):
+    """Input function: a result about all replicates' heads, which a run with attention has."""
+
+    def paths(wildcards):
+        return expand(pattern, run=wildcards.run) if RUNS[wildcards.run].model.has_attention else []
+
+    return paths
+
+
 def if_pairs(*patterns):
     """Input function: results about pairs, which a run has that has motifs or sites, and attention."""
 

@@ -16,6 +16,8 @@ rule report:
         pretrained=if_pretrained(results("pretrain", "run_record.json")),
         history=for_models(results("models", "fold{fold}", "seed{seed}", "history.tsv")),
         heads=if_attention(results("heads", "seed{seed}", "heads.tsv")),
+        attribution=if_attention(results("attribution", "seed{seed}", "faithfulness.tsv")),
+        stability=if_explained(results("heads", "stability.tsv")),
         interactions=if_pairs(results("interactions", "table", "interactions.tsv")),
         truth=if_simulated(results("input", "truth.json")),
     output:
