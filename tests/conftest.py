@@ -1,9 +1,15 @@
 """Fixtures that all tests share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Before PyTorch is imported: where a test process runs on every core, more threads of each wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for library in ("OMP", "NUMBA"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 

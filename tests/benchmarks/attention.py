@@ -48,6 +48,8 @@ LONG_SPEEDUP = Threshold("at least", 10)
 CAPTURE_MEMORY = Threshold("at most", 1 / 50)
 CAPTURE_TIME = Threshold("at most", 2)
 CAPTURE_ERROR = Threshold("at most", 1e-5)
+TRACKS_TIME = Threshold("at most", 3)
+TRACKS_MEMORY = Threshold("at most", 1 / 20)
 ENCODER_TIME = Threshold("at most", 1)
 
 
@@ -159,9 +161,9 @@ def capture(scale: Scale) -> Iterator[Row]:
     peak = {name: in_fresh_process(cases.capture_peak, name, batch) for name in cases.WAYS}
     for name, each in seconds.items():
         ratio = None if each is plain else statistics.median(a / b for a, b in zip(each, plain, strict=False))
-        bound = CAPTURE_TIME if name == "attention_blocks" else None
+        bound = {"attention_blocks": CAPTURE_TIME, cases.TRACKS: TRACKS_TIME}.get(name)
         against = "" if ratio is None else "plain forward pass (time)"
-        # Sums are slow and no threshold hangs on them: they are taken from some of the sequences.
+        # Sums and tracks are slower: they are taken from some of the sequences.
         done = min(n, len(each) * cases.GROUP)
         yield Row("capture", f"{name}, {done} sequences", length, sum(each), None, ratio, against, bound)
     for name, value in peak.items():
@@ -177,6 +179,13 @@ def capture(scale: Scale) -> Iterator[Row]:
         # What is returned grows with the sequences, and exists twice while its batches are joined.
         total += 2 * (n_all - n) * n_pairs * CAPTURE["n_hits"] ** 2 * 4 / MIB
     yield Row("capture", case, length, scaled, total, total / dense, "these dense patterns (memory)", CAPTURE_MEMORY)
+    patterns = n_all * n_pairs * length**2 * 8 / MIB
+    yield Row("capture", f"dense float64 patterns, {n_all} sequences, computed", length, None, patterns)
+    case, total = f"{cases.TRACKS}, {n_all} sequences", in_fresh_process(cases.capture_peak, cases.TRACKS, n)
+    if n < n_all:
+        case += f", memory scaled from {n}"
+        total += 2 * (n_all - n) * 3 * n_pairs * length * 4 / MIB  # as above
+    yield Row("capture", case, length, None, total, total / patterns, "these dense patterns (memory)", TRACKS_MEMORY)
     difference = in_fresh_process(cases.capture_agrees)
     yield Row("capture", "largest error of an entry", length, None, None, difference, cases.DENSE, CAPTURE_ERROR)
 

@@ -4,12 +4,14 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from measure import Measured, Peak, interleaved_seconds, measure, timed
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
 from bioattn.config import ModelConfig, StemConfig
+from bioattn.explain.tracks import head_tracks
 from bioattn.models import SequenceModel, build_model
 from bioattn.nn import taps
 from bioattn.nn.backends import make_backend
@@ -113,12 +115,13 @@ def _step(model: nn.Module, length: int, *, backward: bool, optimizer: bool = Fa
 # ------------------------------------------------------------------------ capture
 
 DENSE = "dense patterns by taps"
-WAYS = ["plain forward pass", "attention_blocks", "attention_sums", DENSE]
+RECEIVED, TRACKS = "head_tracks, received attention alone", "head_tracks, all three tracks"
+WAYS = ["plain forward pass", "attention_blocks", "attention_sums", RECEIVED, TRACKS, DENSE]
 CAPTURE = {"length": 600, "n_layers": 4, "n_heads": 8, "d_model": 128, "n_hits": 20, "batch": 16}
 #: Sequences timed at a time, so that the ways can take turns.
 GROUP = CAPTURE["batch"]
-#: Groups for which sums are taken too; they are slower.
-GROUPS_SUMMED = 2
+#: Ways that sum up whole patterns, and the number of groups they are timed on; they are slower.
+SUMMED, GROUPS_SUMMED = ("attention_sums", RECEIVED, TRACKS), 7
 
 
 def _model() -> SequenceModel:
@@ -168,7 +171,10 @@ def _ways(model: SequenceModel) -> dict[str, Callable[[Tensor, Tensor], object]]
     def sums(tokens: Tensor, hits: Tensor) -> object:
         return attention_sums(model, tokens, batch_size=size)
 
-    return dict(zip(WAYS, (forward, blocks, sums, dense), strict=True))
+    def tracks(gradients: bool) -> Callable[[Tensor, Tensor], object]:
+        return lambda tokens, hits: head_tracks(model, tokens.numpy().astype(np.uint8), gradients=gradients)
+
+    return dict(zip(WAYS, (forward, blocks, sums, tracks(False), tracks(True), dense), strict=True))
 
 
 def capture_seconds(n: int) -> dict[str, list[float]]:
@@ -180,7 +186,7 @@ def capture_seconds(n: int) -> dict[str, list[float]]:
         ways[name](tokens[:2], hits[:2])
     for i, (some, at) in enumerate(zip(tokens.split(GROUP), hits.split(GROUP), strict=True)):
         for name, each in list(seconds.items())[:: 1 if i % 2 == 0 else -1]:
-            if name != "attention_sums" or i < GROUPS_SUMMED:
+            if name not in SUMMED or i < GROUPS_SUMMED:
                 each.append(timed(lambda name=name, some=some, at=at: ways[name](some, at)))
     return seconds
 
