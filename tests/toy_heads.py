@@ -47,6 +47,16 @@ def with_ebox(n: int, length: int, seed: int) -> np.ndarray:
     return codes
 
 
+def some_codes(n: int = 5, longest: int = 29, seed: int = 0) -> np.ndarray:
+    """Sequences of several lengths, with an unknown base."""
+    draw = np.random.default_rng(seed)
+    codes = draw.integers(0, 4, (n, longest)).astype(np.uint8)
+    for i in range(1, n):
+        codes[i, longest - 4 * i :] = alphabet.PAD
+    codes[0, 7] = alphabet.UNKNOWN
+    return codes
+
+
 def padded(codes: np.ndarray, length: int, *, every: int = 2) -> np.ndarray:
     """The codes, of which every other sequence (or one in `every`) ends earlier."""
     codes = codes.copy()

@@ -18,7 +18,7 @@ from torch import Tensor
 from bioattn.data import alphabet
 from bioattn.errors import DataError
 from bioattn.explain.ism import contribution
-from bioattn.explain.predict import batches
+from bioattn.explain.predict import batches, require_readout
 from bioattn.explain.tracks import by_place, head_tracks, shuffled, token_places
 from bioattn.models import SequenceModel, one_hot, reverse_complement
 from bioattn.nn.observe import BATCH
@@ -55,7 +55,7 @@ def input_x_gradient(model: SequenceModel, codes: NDArray[np.uint8], *, readout:
 
     Source: Shrikumar et al. 2016; correction of Majdandzic et al. 2023.
     """
-    _check(model, codes, readout)
+    require_readout(model, codes, readout)
     found = []
     for batch in batches(codes, BATCH):
         x_BAL, real_BL = _inputs(model, batch)
@@ -109,7 +109,7 @@ def integrated_gradients(
 
     Source: Sundararajan et al. 2017; hypothetical contributions of Shrikumar et al. 2018.
     """
-    _check(model, codes, readout)
+    require_readout(model, codes, readout)
     if steps < 1 or draws < 1:
         raise DataError(f"integrated gradients need at least 1 step and 1 draw, got {steps} and {draws}")
     nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -130,16 +130,6 @@ def integrated_gradients(
             total_BAL += slope_BAL - (against * slope_BAL).sum(1, keepdim=True)
         found.append(_masked(total_BAL / len(ways), real_BL))
     return torch.cat(found).numpy()
-
-
-def _check(model: SequenceModel, codes: NDArray[np.uint8], readout: int) -> None:
-    if not len(codes):
-        raise DataError("there is no sequence to look at")
-    if not 0 <= readout < model.readout.out_features:
-        raise DataError(
-            f"readout {readout} does not exist: this model has {model.readout.out_features}, "
-            f"numbered 0 to {model.readout.out_features - 1}"
-        )
 
 
 def _inputs(model: SequenceModel, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,7 +232,7 @@ def attributions(
     DataError
         If there is no sequence, or no such readout.
     """
-    _check(model, codes, readout)
+    require_readout(model, codes, readout)
     letters = alphabet.one_hot(codes)
     ways = {
         "heads": lambda: head_importance(model, codes, readout=readout),

@@ -4,6 +4,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bioattn.errors import DataError
 from bioattn.models import SequenceModel
 
 #: Sequences per forward pass: large enough to keep a GPU busy, small enough for a laptop.
@@ -21,3 +22,14 @@ def predict(model: SequenceModel, codes: NDArray, *, batch_size: int = BATCH) ->
 def batches(codes: NDArray, batch_size: int = BATCH) -> list[Tensor]:
     """Token batches, int64, of codes (N, L)."""
     return list(torch.from_numpy(codes.astype("int64")).split(batch_size))
+
+
+def require_readout(model: SequenceModel, codes: NDArray, readout: int) -> None:
+    """Raise DataError if there is no sequence to explain, or no such readout."""
+    if not len(codes):
+        raise DataError("there is no sequence to look at")
+    if not 0 <= readout < model.readout.out_features:
+        raise DataError(
+            f"readout {readout} does not exist: this model has {model.readout.out_features}, "
+            f"numbered 0 to {model.readout.out_features - 1}"
+        )

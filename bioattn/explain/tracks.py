@@ -19,7 +19,7 @@ from bioattn import rng
 from bioattn.data import alphabet
 from bioattn.data.edits import dinucleotide_shuffle_codes
 from bioattn.errors import DataError
-from bioattn.explain.predict import batches
+from bioattn.explain.predict import batches, require_readout
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
 from bioattn.nn.multihead import MultiHeadAttention
@@ -79,13 +79,7 @@ def head_tracks(
     """
     if not attention_layers(model):
         raise DataError("this model has no attention layers")
-    if not 0 <= readout < model.readout.out_features:
-        raise DataError(
-            f"readout {readout} does not exist: this model has {model.readout.out_features}, "
-            f"numbered 0 to {model.readout.out_features - 1}"
-        )
-    if not len(codes):
-        raise DataError("there is no sequence to look at")
+    require_readout(model, codes, readout)
     size = _batch_size(model, codes.shape[1])
     parts = [_batch_tracks(model, batch, readout, gradients) for batch in batches(codes, size)]
     received, *weighted = (stacked(list(tensors), float("nan")).numpy() for tensors in zip(*parts, strict=True))

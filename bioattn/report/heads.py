@@ -32,12 +32,12 @@ from bioattn.report.blocks import (
     Text,
     data_uri,
     picture,
-    tsv_uri,
 )  # fmt: skip
 from bioattn.report.files import ResultFiles
-from bioattn.report.numbers import MISSING, as_float, count, interval, listing, number, p_value, percent, with_interval
+from bioattn.report.head_table import head_table, verdict_cell, verdict_class
+from bioattn.report.numbers import as_float, count, interval, listing, number, p_value, percent, with_interval
 from bioattn.report.stability import stability_blocks
-from bioattn.report.tables import definitions, is_numeric, measured_cell, readable, records, value_cell
+from bioattn.report.tables import is_known, records
 from bioattn.report.tracks import track_blocks
 from bioattn.report.words import HEAD_BOX, HEAD_VERDICTS, METRIC_NAMES, MODEL_KINDS, NO_MOTIF_REASONS, TRACKS
 
@@ -94,7 +94,7 @@ def heads_section(files: ResultFiles, run: RunConfig) -> Section:
         *_similarity(pairs, summary),
         *track_blocks(files, folder),
         *_profiles(files),
-        *_head_table(files, heads, folder),
+        *head_table(files, heads, folder),
         *stability_blocks(files),
         *_downloads(files, folder),
     ]
@@ -143,17 +143,8 @@ def _verdict_table(heads: pd.DataFrame) -> Table:
         short, meaning = HEAD_VERDICTS.get(verdict, ("", "No description of this verdict."))
         counts = [Cell(str(int((given["seed"] == seed).sum()))) for seed in seeds]
         words = f"{short[:1].upper()}{short[1:]}. {meaning}" if short else meaning
-        rows.append([_verdict_cell(verdict), Cell(words), *counts])
+        rows.append([verdict_cell(verdict), Cell(words), *counts])
     return Table("head-verdicts", "Verdicts on heads, and how many heads of each trained model got them", columns, rows)
-
-
-def _verdict_cell(verdict: str) -> Cell:
-    return Cell(verdict, sort=verdict, verdict=_slug(verdict), full=verdict)
-
-
-def _slug(verdict: str) -> str:
-    """Class of a verdict in the style sheet."""
-    return f"kind-{verdict}" if verdict in HEAD_VERDICTS else "kind-none"
 
 
 def _with_nearest(heads: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -183,20 +174,20 @@ def _overview(files: ResultFiles, folder: str, heads: pd.DataFrame, metric: str)
 
 def _head_card(files: ResultFiles, folder: str, row: dict[str, Any], metric: str) -> Card:
     verdict, title = str(row["verdict"]), f"Layer {row['layer']}, head {row['head']}"
-    consensus = str(row["consensus"]) if _known(row.get("consensus")) else ""
+    consensus = str(row["consensus"]) if is_known(row.get("consensus")) else ""
     drawn = _logo(files, folder, row, f"Sequence logo of {title}: {consensus or 'no consensus'}")
     facts = [Fact("consensus", consensus)] if consensus else []
     if named := best_match(row.get("matches")):
         facts.append(Fact("best match", named))
-    if _known(row.get("enrichment_log2")):
+    if is_known(row.get("enrichment_log2")):
         facts.append(Fact("enriched", _enrichment(row)))
     if cost := _cost(row, metric):
         facts.append(Fact("costs", cost))
-    if _known(row.get("note")):
+    if is_known(row.get("note")):
         facts.append(Fact("note", str(row["note"])))
     text = "" if drawn or consensus else _sentence(plain_words(row))
     chip = HEAD_VERDICTS.get(verdict, (verdict,))[0]
-    return Card(title, text=text, chip=chip, verdict=_slug(verdict), picture=drawn, facts=facts)
+    return Card(title, text=text, chip=chip, verdict=verdict_class(verdict), picture=drawn, facts=facts)
 
 
 def _sentence(words: str) -> str:
@@ -221,7 +212,7 @@ def _cost(row: dict[str, Any], metric: str) -> str:
 
 def _logo(files: ResultFiles, folder: str, row: dict[str, Any], alt: str) -> Picture | None:
     """A saved logo, if it lies inside the results."""
-    if not _known(row.get("logo")):
+    if not is_known(row.get("logo")):
         return None
     path = files.root / PurePosixPath(folder) / str(row["logo"])
     inside = path.resolve().is_relative_to(files.root.resolve())
@@ -230,16 +221,14 @@ def _logo(files: ResultFiles, folder: str, row: dict[str, Any], alt: str) -> Pic
     return Picture(data_uri(path.read_bytes(), "image/svg+xml"), alt)
 
 
-def _known(value: object) -> bool:
-    return value is not None and value == value and value != ""
-
-
 # ----------------------------------------------------------- one motif after the other
 
 
 def _details(files: ResultFiles, folder: str, heads: pd.DataFrame, metric: str) -> list[Block]:
     """Every motif with its matrices, distances and numbers."""
-    rows = [row for row in records(heads) if (as_float(row.get("motif")) or 0.0) >= 0 and _known(row.get("consensus"))]
+    rows = [
+        row for row in records(heads) if (as_float(row.get("motif")) or 0.0) >= 0 and is_known(row.get("consensus"))
+    ]
     if not rows:
         return []
     # Those that claim most come first, so that a cut loses the others.
@@ -289,17 +278,19 @@ def _motif_facts(row: dict[str, Any], metric: str) -> list[Fact]:
     named = split_matches(row.get("matches"))
     facts = [Fact("consensus", str(row["consensus"]))]
     facts.append(Fact("known motifs like it" if len(named) != 1 else "known motif like it", "; ".join(named) or "none"))
-    if _known(row.get("n_sites")):
-        seqlets = f" of {number(row['n_seqlets'])} seqlets" if _known(row.get("n_seqlets")) else ""
+    if is_known(row.get("n_sites")):
+        seqlets = f" of {number(row['n_seqlets'])} seqlets" if is_known(row.get("n_seqlets")) else ""
         track = TRACKS.get(str(row.get("track")), "")
         facts.append(Fact("held by", f"{number(row['n_sites'])}{seqlets}" + (f" ({track})" if track else "")))
-    if _known(row.get("enrichment_log2")):
+    if is_known(row.get("enrichment_log2")):
         facts.append(Fact("enriched, held-out", _enrichment(row)))
-    if _known(row.get("reader_consensus")):
-        p = f" (p = {p_value(row['reader_p_value'])})" if _known(row.get("reader_p_value")) else ""
+    if is_known(row.get("reader_consensus")):
+        p = f" (p = {p_value(row['reader_p_value'])})" if is_known(row.get("reader_p_value")) else ""
         facts.append(Fact("around its readers", f"{row['reader_consensus']}{p}"))
-    if _known(row.get("distance_bp")):
-        spread = f", quartiles {number(row['distance_iqr_bp'])} bp apart" if _known(row.get("distance_iqr_bp")) else ""
+    if is_known(row.get("distance_bp")):
+        spread = (
+            f", quartiles {number(row['distance_iqr_bp'])} bp apart" if is_known(row.get("distance_iqr_bp")) else ""
+        )
         facts.append(Fact("motif minus reader", f"median {number(row['distance_bp'])} bp{spread}"))
     return facts + _worth_facts(row, metric)
 
@@ -315,17 +306,17 @@ def _worth_facts(row: dict[str, Any], metric: str) -> list[Fact]:
         if as_float(row.get(column)) is not None:
             value = with_interval(row[column], row.get(f"{column}_ci_low"), row.get(f"{column}_ci_high"))
             facts.append(Fact(label, value))
-    if _known(row.get("p_random")):
+    if is_known(row.get("p_random")):
         facts.append(Fact("p, against random models' heads", p_value(row["p_random"])))
-    if _known(row.get("motif_response")):
+    if is_known(row.get("motif_response")):
         response = f"{_signed(row['motif_response'])}{_lost(as_float(row.get('motif_response_lost')))}"
         facts.append(Fact("readout when put into backgrounds", response))
-    if _known(row.get("through_head")):
+    if is_known(row.get("through_head")):
         value = with_interval(row["through_head"], row.get("through_head_ci_low"), row.get("through_head_ci_high"))
         facts.append(Fact("its sites, through this head", f"{value}, p = {p_value(row.get('through_head_p_value'))}"))
-    if _known(row.get("similar_head")) and _known(row.get("similarity")):
+    if is_known(row.get("similar_head")) and is_known(row.get("similarity")):
         facts.append(Fact("most alike", f"head {row['similar_head']} (shares {percent(row['similarity'])})"))
-    if _known(row.get("note")):
+    if is_known(row.get("note")):
         facts.append(Fact("note", str(row["note"])))
     return facts
 
@@ -420,97 +411,6 @@ def _profiles(files: ResultFiles) -> list[Block]:
     alt = "Small line plots: mean attention received by position, one for each head"
     caption = "Mean attention received along the sequence (1 = uniform; dashed: expected from the background)."
     return [Heading("Where heads look"), Pictures([picture(received_profiles(table), alt=alt, caption=caption)])]
-
-
-# ---------------------------------------------------------------------------- the table
-
-#: Columns in their order; those that are not compact come with 'all columns'.
-_HEAD_COLUMNS = [
-    "seed", "layer", "head", "motif", "verdict", "consensus", "best_match", "enrichment_log2", "ablation_drop",
-    "p_random", "matches", "note", "track", "n_seqlets", "n_sites", "information_bits", "p_value", "q_value",
-    "reader_consensus", "reader_p_value", "distance_bp", "distance_iqr_bp", "ablation_loss", "ablation_effect",
-    "motif_response", "motif_response_lost", "through_head", "through_head_p_value", "positional_share", "similarity",
-]  # fmt: skip
-_COMPACT = _HEAD_COLUMNS[: _HEAD_COLUMNS.index("matches")]
-_HEAD_TITLES = {
-    "track": "found in",
-    "n_seqlets": "seqlets",
-    "n_sites": "sites",
-    "information_bits": "bits",
-    "enrichment_log2": "enrichment (log2)",
-    "p_value": "p",
-    "q_value": "q",
-    "reader_consensus": "around readers",
-    "reader_p_value": "p, readers",
-    "distance_bp": "distance (bp)",
-    "distance_iqr_bp": "distance, IQR (bp)",
-    "ablation_loss": "loss gained",
-    "ablation_drop": "score lost",
-    "ablation_effect": "RMS change",
-    "p_random": "p, random",
-    "motif_response": "motif response",
-    "motif_response_lost": "response lost",
-    "through_head": "sites through head",
-    "through_head_p_value": "p, sites through head",
-    "positional_share": "positional share",
-}
-#: Numbers that have an interval.
-_WITH_INTERVAL = (
-    "ablation_loss", "ablation_drop", "ablation_effect", "motif_response", "motif_response_lost", "through_head",
-)  # fmt: skip
-
-
-def _head_table(files: ResultFiles, heads: pd.DataFrame, folder: str) -> list[Block]:
-    """All heads of all replicates, with filters by verdict and word, and a download."""
-    dictionary = files.table(f"{folder}/columns.tsv", ["column", "definition"], needed_for="definition of the columns")
-    missing = isinstance(dictionary, Notice)
-    tips = {} if isinstance(dictionary, Notice) else definitions(dictionary)
-    shown = heads.assign(best_match=heads["matches"].map(best_match)) if "matches" in heads else heads
-    names = [name for name in _HEAD_COLUMNS if name in shown]
-    columns = [
-        Column(
-            name,
-            _HEAD_TITLES.get(name, readable(name)),
-            tips.get(name, tips.get("matches", "") if name == "best_match" else ""),
-            numeric=is_numeric(shown[name]),
-            compact=name in _COMPACT,
-        )
-        for name in names
-    ]
-    rows = [[_cell(name, row) for name in names] for row in records(shown)]
-    n = heads["seed"].nunique()
-    verdicts = [name for name in HEAD_VERDICTS if (heads["verdict"] == name).any()]
-    table = Table(
-        "head-table",
-        f"All heads and motifs of {count(n, 'trained model')}",
-        columns,
-        rows,
-        sortable=True,
-        tools=True,
-        verdicts=verdicts,
-        download=tsv_uri(heads),
-        download_name="heads.tsv",
-        note="" if missing else "Point at a column name for its definition.",
-    )
-    return [dictionary, table] if isinstance(dictionary, Notice) else [table]
-
-
-def _cell(name: str, row: dict[str, Any]) -> Cell:
-    if name == "verdict":
-        return _verdict_cell(str(row[name]))
-    cell = value_cell(name, row[name])
-    if name == "best_match":
-        return Cell(cell.text, below=str(row["note"]) if _known(row.get("note")) else "", sort=cell.sort)
-    value = as_float(row[name])
-    if value is None:
-        return cell
-    if name == "motif" and value < 0:
-        return Cell(MISSING, sort=cell.sort)
-    if name == "p_random":
-        return Cell(p_value(value), sort=cell.sort)
-    if name == "enrichment_log2" and _known(row.get("q_value")):
-        return Cell(cell.text, below=f"q = {p_value(row['q_value'])}", sort=cell.sort)
-    return measured_cell(row, name, name) if name in _WITH_INTERVAL else cell
 
 
 def _downloads(files: ResultFiles, folder: str) -> list[Block]:

@@ -49,6 +49,11 @@ def measured_cell(row: Mapping[str, Any], name: str, start: str) -> Cell:
     return Cell(number(value), below=ends, sort=repr(value))
 
 
+def is_known(value: object) -> bool:
+    """Whether a value is there: neither None nor NaN nor an empty text."""
+    return value is not None and value == value and value != ""
+
+
 def is_probability(column: str) -> bool:
     """Whether a column holds p- or q-values, by its name."""
     return column in ("p", "q") or column.endswith(("_p", "_q", "p_value", "q_value"))

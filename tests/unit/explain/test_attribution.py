@@ -7,6 +7,7 @@ import pytest
 import torch
 import toy_tokens
 from torch import nn
+from toy_heads import some_codes
 
 from bioattn.config import ModelConfig, StemConfig, TokenizerConfig
 from bioattn.data import alphabet
@@ -65,16 +66,6 @@ def model_of(name: str, **more) -> SequenceModel:
             if parameter.requires_grad:
                 parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     return model
-
-
-def some_codes(n: int = 5, longest: int = 29, seed: int = 0) -> np.ndarray:
-    """Sequences of several lengths, with an unknown base."""
-    draw = np.random.default_rng(seed)
-    codes = draw.integers(0, 4, (n, longest)).astype(np.uint8)
-    for i in range(1, n):
-        codes[i, longest - 4 * i :] = alphabet.PAD
-    codes[0, 7] = alphabet.UNKNOWN
-    return codes
 
 
 class OnLetters(nn.Module):
