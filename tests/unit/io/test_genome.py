@@ -121,7 +121,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         (b"", "found an empty file, expected a genome"),
         (b"ACGT\n", "found b'ACGT.n' at the start, allowed is a genome as FASTA"),
         (
-            gzip.compress(fasta(CONTIGS)),
+            gzip.compress(fasta(CONTIGS), mtime=0),
             r"found plain gzip.*allowed are plain text and bgzip.*gunzip -c g\.fa \| bgzip",
         ),
         (fasta(CONTIGS) + b">chr1\nACGT\n", "line 24: found contig name 'chr1', which line 1 has already"),
