@@ -395,6 +395,8 @@ def _head_row(layer: int, head: int, motif: int, verdict: str, name: str) -> dic
         "through_head_ci_low": 0.18 if has else np.nan,
         "through_head_ci_high": 0.24 if has else np.nan,
         "through_head_p_value": 0.002 if has else np.nan,
+        "through_head_q_value": 0.004 if has else np.nan,
+        "evidence": ("causal in model" if motif == 0 else "correlated") if has else "",
         "positional_share": 0.83 if verdict == "positional" else 0.07,
         "similar_head": "1.3" if (layer, head) == (0, 1) else "0.1",
         "similarity": 0.91 if verdict == "redundant" else 0.2,

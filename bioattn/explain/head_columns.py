@@ -21,6 +21,11 @@ COLUMNS: dict[str, str] = {
         "positional: more than half of what varies in what it receives is place; "
         "diffuse: none of these; dead: the loss does not rise without it"
     ),
+    "evidence": (
+        "of the motif. causal in model: replacing its sites in held-out sequences changes the readout through this "
+        "head alone, more than replacing other places does (through_head_q_value < 0.05); correlated: read, without "
+        "that; not tested: fewer than 10 sites, or tokens that move. About the model, not yet about the cell"
+    ),
     "track": "where the seqlets come from: attention received, or attention times its gradient (its size)",
     "n_seqlets": "peaks of the track in the discovery sequences that count as seqlets",
     "seqlet_fdr": "share of the seqlets that is expected from shuffled sequences too",
@@ -50,6 +55,7 @@ COLUMNS: dict[str, str] = {
     "motif_response_lost_others": "mean of that share for up to three other heads, drawn at random",
     **_with_ends("through_head", "change of the readout that the motif's sites make through this head alone", "sites"),
     "through_head_p_value": "Wilcoxon's signed rank test: its size at sites against other places, one-sided",
+    "through_head_q_value": "the same, adjusted over all enriched motifs (Benjamini-Hochberg)",
     "positional_share": "share of the variance of attention received that place explains, as it does in shuffles",
     "similar_head": "the other head whose pattern is most alike",
     "similarity": "part of their attention that both give to the same keys, 0 to 1",

@@ -36,6 +36,8 @@ from bioattn.models import SequenceModel
 _POSITIONAL = 0.5
 #: A motif is enriched at this false discovery rate.
 ENRICHED_Q = 0.05
+#: Its sites act on the readout through its head at this one.
+CAUSAL_Q = 0.05
 #: Backgrounds that a motif is put into, and other heads that are taken away for comparison.
 _BACKGROUNDS = 100
 _OTHER_HEADS = 3
@@ -151,6 +153,7 @@ def head_motifs(
         )
         for motif, named in zip(kept, names, strict=True)
     }
+    columns = _with_evidence(columns)
     readers = {name: each.readers.ppm for name, each in details.items()}
     return HeadMotifs(
         table=_table(found, columns, q_values, worth, config, _too_short(discovery, config)),
@@ -254,6 +257,19 @@ def _motif_columns(motif: HeadMotif, details: Details) -> dict[str, Any]:
     }
 
 
+def _with_evidence(columns: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The columns of each motif with whether its sites act through its head: adjusted over all motifs, and in words."""
+    p_values = np.array([each["through_head_p_value"] for each in columns.values()], dtype=np.float64)
+    q_values, tested = np.full(len(p_values), np.nan), np.isfinite(p_values)
+    if tested.any():
+        q_values[tested] = false_discovery_control(p_values[tested])
+    words = np.where(q_values < CAUSAL_Q, "causal in model", np.where(tested, "correlated", "not tested"))
+    return {
+        name: each | {"through_head_q_value": float(q), "evidence": str(word)}
+        for (name, each), q, word in zip(columns.items(), q_values, words, strict=True)
+    }
+
+
 def _too_short(codes: NDArray[np.uint8], config: ExplainConfig) -> str:
     """How many sequences have no place for a seqlet, if any."""
     n = int(((codes != alphabet.PAD).sum(1) < config.window_bp).sum())
@@ -269,7 +285,9 @@ def _no_motif(head: HeadFound, q_values: dict[float, float], config: ExplainConf
     else:
         best = min(q_values[p] for p in head.tested)
         note = f"no motif is enriched in held-out sequences (the best of {len(head.tested)} has q = {best:.2g})"
-    texts = dict.fromkeys(("consensus", "matches", "reader_consensus", "logo", "cwm_logo", "reader_logo"), "")
+    texts = dict.fromkeys(
+        ("evidence", "consensus", "matches", "reader_consensus", "logo", "cwm_logo", "reader_logo"), ""
+    )
     return {"motif": -1, "track": track, "n_sites": 0, "note": note, **texts} | _seqlet_columns(head, track)
 
 

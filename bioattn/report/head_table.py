@@ -13,10 +13,11 @@ from bioattn.report.words import HEAD_VERDICTS
 
 #: Columns in their order; those that are not compact come with 'all columns'.
 _HEAD_COLUMNS = [
-    "seed", "layer", "head", "motif", "verdict", "consensus", "best_match", "enrichment_log2", "ablation_drop",
-    "p_random", "matches", "note", "track", "n_seqlets", "n_sites", "information_bits", "p_value", "q_value",
-    "reader_consensus", "reader_p_value", "distance_bp", "distance_iqr_bp", "ablation_loss", "ablation_effect",
-    "motif_response", "motif_response_lost", "through_head", "through_head_p_value", "positional_share", "similarity",
+    "seed", "layer", "head", "motif", "verdict", "evidence", "consensus", "best_match", "enrichment_log2",
+    "ablation_drop", "p_random", "matches", "note", "track", "n_seqlets", "n_sites", "information_bits", "p_value",
+    "q_value", "reader_consensus", "reader_p_value", "distance_bp", "distance_iqr_bp", "ablation_loss",
+    "ablation_effect", "motif_response", "motif_response_lost", "through_head", "through_head_q_value",
+    "positional_share", "similarity",
 ]  # fmt: skip
 _COMPACT = _HEAD_COLUMNS[: _HEAD_COLUMNS.index("matches")]
 _HEAD_TITLES = {
@@ -38,7 +39,7 @@ _HEAD_TITLES = {
     "motif_response": "motif response",
     "motif_response_lost": "response lost",
     "through_head": "sites through head",
-    "through_head_p_value": "p, sites through head",
+    "through_head_q_value": "q, sites through head",
     "positional_share": "positional share",
 }
 #: Numbers that have an interval.

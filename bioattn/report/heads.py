@@ -127,6 +127,22 @@ def _in_short(heads: pd.DataFrame) -> str:
         )
     return (
         f"Of the {where}, {n} {'reads' if n == 1 else 'read'} a motif and {'matters' if n == 1 else 'matter'}.{others}"
+        f"{_evidence_in_short(heads)}"
+    )
+
+
+def _evidence_in_short(heads: pd.DataFrame) -> str:
+    """How many motifs act on the prediction through their heads."""
+    if "evidence" not in heads:
+        return ""
+    counts = heads["evidence"].value_counts()
+    causal, correlated = (int(counts.get(name, 0)) for name in ("causal in model", "correlated"))
+    if not causal + correlated:
+        return ""
+    return (
+        f" Of {count(causal + correlated, 'motif')} whose sites were replaced, {causal} "
+        f"{'acts' if causal == 1 else 'act'} on the prediction through the head that reads them (causal in the model); "
+        f"the others are read only."
     )
 
 
@@ -181,6 +197,8 @@ def _head_card(files: ResultFiles, folder: str, row: dict[str, Any], metric: str
         facts.append(Fact("best match", named))
     if is_known(row.get("enrichment_log2")):
         facts.append(Fact("enriched", _enrichment(row)))
+    if is_known(row.get("evidence")):
+        facts.append(Fact("evidence", str(row["evidence"])))
     if cost := _cost(row, metric):
         facts.append(Fact("costs", cost))
     if is_known(row.get("note")):
@@ -277,6 +295,8 @@ def _motif_facts(row: dict[str, Any], metric: str) -> list[Fact]:
     """Everything that the table says of a motif, in words; what is not known is left out."""
     named = split_matches(row.get("matches"))
     facts = [Fact("consensus", str(row["consensus"]))]
+    if is_known(row.get("evidence")):
+        facts.append(Fact("evidence", str(row["evidence"])))
     facts.append(Fact("known motifs like it" if len(named) != 1 else "known motif like it", "; ".join(named) or "none"))
     if is_known(row.get("n_sites")):
         seqlets = f" of {number(row['n_seqlets'])} seqlets" if is_known(row.get("n_seqlets")) else ""
@@ -313,7 +333,8 @@ def _worth_facts(row: dict[str, Any], metric: str) -> list[Fact]:
         facts.append(Fact("readout when put into backgrounds", response))
     if is_known(row.get("through_head")):
         value = with_interval(row["through_head"], row.get("through_head_ci_low"), row.get("through_head_ci_high"))
-        facts.append(Fact("its sites, through this head", f"{value}, p = {p_value(row.get('through_head_p_value'))}"))
+        q = f", q = {p_value(row['through_head_q_value'])}" if is_known(row.get("through_head_q_value")) else ""
+        facts.append(Fact("its sites, through this head", f"{value}{q}"))
     if is_known(row.get("similar_head")) and is_known(row.get("similarity")):
         facts.append(Fact("most alike", f"head {row['similar_head']} (shares {percent(row['similarity'])})"))
     if is_known(row.get("note")):

@@ -85,6 +85,10 @@ HEAD_BOX = (
     "Whether the head matters. Its output is replaced by its mean (also by zero, and by that in another sequence), and "
     "the held-out loss and score are taken again. The rise of the loss is held against that of heads of models of the "
     "same build with random weights, which by construction do not know the task.",
+    "Whether a motif is causal in the model. Its sites in held-out sequences are replaced letter by letter, and only "
+    "the head that reads them gets to see that (path patching). If the prediction changes more than when other places "
+    "of the same sequences are replaced (q < 0.05), the motif is causal in the model through this head; else it is "
+    "read and no more. That holds for the model: a motif that always comes with the true cause acts in it as well.",
     "How to read a card. What is read: letters in bits. Its contribution: the same sites, each letter as high as it "
     "raises (or, below the line, lowers) the prediction. Around its readers: what the tokens that read the motif have "
     "in common. How far away: share of the reading at each distance of motif and reader, negative where the motif lies "

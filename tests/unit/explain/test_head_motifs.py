@@ -734,3 +734,29 @@ def test_only_enriched_motifs_are_kept(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(module, "heads_of", lambda model: [READER])
         assert [motif.motif_id for motif in enriched_motifs(None, codes, codes, FAST)] == [NAME] * n
         assert all(isinstance(motif, Motif) for motif in enriched_motifs(None, codes, codes, FAST))
+
+
+# -------------------------------------------------------------------- evidence
+
+
+def test_evidence_is_adjusted_over_the_motifs_that_were_tested():
+    """Of three tested motifs two with small p are causal in the model, one is correlated; a fourth is not tested."""
+    p_values = {"a": 0.001, "b": 0.03, "c": 0.2, "d": float("nan")}
+    found = module._with_evidence({name: {"through_head_p_value": p, "n_sites": 7} for name, p in p_values.items()})
+    assert [each["evidence"] for each in found.values()] == [
+        "causal in model", "causal in model", "correlated", "not tested",
+    ]  # fmt: skip
+    assert [found[name]["through_head_q_value"] for name in "abc"] == pytest.approx([0.003, 0.045, 0.2])
+    assert np.isnan(found["d"]["through_head_q_value"]) and found["a"]["n_sites"] == 7
+    assert module._with_evidence({}) == {}
+
+
+def test_a_motif_that_is_read_and_not_used_is_correlated():
+    """The same head reads the same motif whether it writes to the readout or not; only then do its sites act."""
+    given = [with_sites(USF1, n, 80, seed) for n, seed in ((150, 0), (150, 1))]
+    used, unused = reading_model(USF1), reading_model(USF1)
+    with torch.no_grad():
+        unused.encoder.layer[READER[0]].attn.project_out.weight.zero_()
+    for model, evidence in ((used, "causal in model"), (unused, "correlated")):
+        row = row_of(head_motifs(model, *given, CONFIG), READER)
+        assert row["motif"] == 0 and row["q_value"] < 1e-6 and row["evidence"] == evidence

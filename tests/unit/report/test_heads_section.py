@@ -106,6 +106,19 @@ def test_readers_of_motifs_are_counted_in_a_sentence(editable: Made):
     assert "The others: 3 weak, 6 redundant, 3 positional, 3 diffuse and 3 dead." in text
 
 
+def test_evidence_of_motifs_is_counted_and_shown(editable: Made):
+    """The sentence counts motifs that act through their head, and cards, facts and table say it of each."""
+    found = section(editable)
+    # Of six motifs in each of three replicates, those numbered 0 are causal.
+    n_first = 3 * sum(1 for layer in HEADS for _, n in layer if n)
+    n_all = 3 * sum(n for layer in HEADS for _, n in layer)
+    assert f"Of {n_all} motifs whose sites were replaced, {n_first} act on the prediction" in text_of(found)
+    assert facts_below(found, "Layer 0, head 0, motif 0")["evidence"] == "causal in model"
+    assert facts_below(found, "Layer 0, head 0, motif 1")["evidence"] == "correlated"
+    change(editable, evidence="not tested")
+    assert "whose sites were replaced" not in text_of(section(editable))
+
+
 def test_nothing_read_is_said_with_reasons(editable: Made):
     """Where no head has a motif the section says so and why that may be, and draws no empty logos."""
     change(editable, motif=-1, verdict="dead", consensus="", matches="", logo="", note="too few seqlets (n = 12)")
