@@ -19,7 +19,7 @@ COLUMNS: dict[str, str] = {
         "weak: enriched, but heads of random models are worth as much; "
         "redundant: worth as little, but another head has the same pattern and without that one it is worth more; "
         "positional: more than half of what varies in what it receives is place; "
-        "diffuse: none of these; dead: the loss does not rise without it"
+        "diffuse: none of these; dead: without it neither the loss rises nor the score falls"
     ),
     "evidence": (
         "of the motif. causal in model: replacing its sites in held-out sequences changes the readout through this "

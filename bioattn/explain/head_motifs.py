@@ -299,7 +299,8 @@ def _verdict(row: dict[str, Any], worth: Worth, enriched: bool, head: Head) -> s
     matters = worth.matters(row)
     if matters is False and worth.redundant(head):
         return "redundant"
-    if matters is False and not row["ablation_loss_ci_low"] > 0:
+    # The loss also depends on how sure the model is, the score only on its order: either may show what a head does.
+    if matters is False and not (row["ablation_loss_ci_low"] > 0 or row["ablation_drop_ci_low"] > 0):
         return "dead"
     if row["positional_share"] > _POSITIONAL:
         return "positional"

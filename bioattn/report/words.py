@@ -45,8 +45,8 @@ HEAD_VERDICTS = {
     ),
     "weak": (
         "motif, matters little",
-        "A motif is enriched and the loss rises without the head, but heads of models with random weights are worth as "
-        "much. The motif is there; that this head is needed for it is not shown.",
+        "A motif is enriched and predictions are worse without the head, but heads of models with random weights are "
+        "worth as much. The motif is there; that this head is needed for it is not shown.",
     ),
     "redundant": (
         "same as another head",
@@ -60,13 +60,13 @@ HEAD_VERDICTS = {
     ),
     "diffuse": (
         "no single motif",
-        "The loss rises without it, or that was not measured, but no motif is enriched in what it reads: it may gather "
-        "over many places, or read composition or something that a motif cannot hold.",
+        "Predictions are worse without it, or that was not measured, but no motif is enriched in what it reads: it may "
+        "gather over many places, or read composition or something that a motif cannot hold.",
     ),
     "dead": (
         "not needed",
-        "The held-out loss does not rise without it: the interval of the rise reaches zero. Whatever its logo shows, "
-        "the prediction does not use it.",
+        "Without it the held-out loss does not rise and the score does not fall: both intervals reach zero. Whatever "
+        "its logo shows, the prediction does not need it.",
     ),
 }
 

@@ -605,7 +605,18 @@ def worth_of(*, redundant: bool = False) -> Worth:
 def test_verdicts(p_random: float, ci_low: float, positional: float, enriched: bool, redundant: bool, verdict: str):
     """Where random heads are worth as much, redundant and dead go first; then place, then an enriched motif."""
     row = {"p_random": p_random, "ablation_loss_ci_low": ci_low, "positional_share": positional}
+    row["ablation_drop_ci_low"] = -0.01
     assert module._verdict(row, worth_of(redundant=redundant), enriched, (0, 0)) == verdict
+
+
+@pytest.mark.parametrize(
+    "loss, drop, verdict",
+    [(0.0, 0.01, "weak"), (0.01, 0.0, "weak"), (0.0, 0.0, "dead"), (0.0, np.nan, "dead"), (np.nan, 0.01, "weak")],
+)
+def test_a_head_is_dead_if_neither_loss_nor_score_suffer(loss: float, drop: float, verdict: str):
+    """A head whose loss is no worse but whose score falls is not dead, nor the other way round."""
+    row = {"p_random": 0.5, "ablation_loss_ci_low": loss, "ablation_drop_ci_low": drop, "positional_share": 0.1}
+    assert module._verdict(row, worth_of(redundant=False), True, (0, 0)) == verdict
 
 
 def found_with(*p_values: float) -> HeadFound:
