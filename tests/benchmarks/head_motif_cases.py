@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,10 @@ from bioattn.data.motif import Motif, best_correlation, sharpen
 from bioattn.data.simulate import simulate
 from bioattn.data.splits import split
 from bioattn.explain.head_ablation import Scored
-from bioattn.explain.head_motifs import head_motifs
+from bioattn.explain.head_motifs import HeadMotifs, head_motifs
 from bioattn.explain.naming import read_matches
 from bioattn.explain.predict import predict
-from bioattn.explain.tracks import head_tracks
+from bioattn.explain.tracks import head_tracks, shuffled
 from bioattn.io.motifs import jaspar_group, jaspar_motif
 from bioattn.models import SequenceModel, build_model, load_model, save_model
 
@@ -57,6 +57,8 @@ LONG = {"n_layers": 4, "n_heads": 8, "d_model": 128, "d_feedforward": 256, "posi
 LONG_BATCH, LONG_BATCHES = 16, 3
 #: Sequences on which its heads are ablated.
 LONG_SCORED = 50
+#: Shuffled sequences into which a reported motif is put, and matrices of the same columns it is compared with.
+BACKGROUNDS, SCRAMBLES = 50, 39
 
 
 class Scale(NamedTuple):
@@ -248,21 +250,22 @@ class Found:
         Of ours, the row of the table of each motif.
     n_heads, n_tested : int
         Heads that were looked at, and motifs that were tested in all of them.
+    read : ndarray, bool
+        Motifs that the model responds to.
     """
 
     ppms: list[NDArray[np.float64]]
     rows: pd.DataFrame
     n_heads: int
-    n_tested: int = 0
+    n_tested: int
+    read: NDArray[np.bool_]
     seconds: float = float("nan")
     peak_mib: float = float("nan")
 
     def take(self, which: NDArray[np.bool_]) -> "Found":
         """Some of the motifs."""
         ppms = [ppm for ppm, wanted in zip(self.ppms, which, strict=True) if wanted]
-        return Found(
-            ppms, self.rows[which].reset_index(drop=True), self.n_heads, self.n_tested, self.seconds, self.peak_mib
-        )
+        return replace(self, ppms=ppms, rows=self.rows[which].reset_index(drop=True), read=self.read[which])
 
     @property
     def heads_with_motif(self) -> int:
@@ -284,17 +287,15 @@ RIVALS: dict[str, Callable[[Looked], list[NDArray[np.float64]]]] = {
 }  # fmt: skip
 
 
-def ours(looked: Looked) -> Found:
-    """All enriched motifs of all heads, at default settings."""
+def ours(looked: Looked) -> HeadMotifs:
+    """Motifs of all heads, at default settings."""
     model, data, config = looked.model, looked.data, ExplainConfig()
     n = config.scored_sequences
-    result = head_motifs(
+    return head_motifs(
         model, data.discovery, data.held_out, config,
         scored=Scored(data.held_out[:n], data.targets[:n]), task=TASK,
         library=jaspar_group("vertebrates"), seed=looked.seed,
     )  # fmt: skip
-    rows = result.table[result.table["motif"] >= 0].reset_index(drop=True)
-    return Found([motif.ppm for motif in result.motifs], rows, result.summary["n_heads"], result.summary["n_tested"])
 
 
 def find(way: str, model: str | int, seed: int, scale: Scale) -> Found:
@@ -312,13 +313,43 @@ def find(way: str, model: str | int, seed: int, scale: Scale) -> Found:
     _load_code(way)
     with Peak() as peak:
         start = time.perf_counter()
-        if way == OURS:
-            found = ours(looked)
-        else:
-            found = Found(RIVALS[way](looked), pd.DataFrame(), network.n_layers * network.n_heads)
+        result = ours(looked) if way == OURS else RIVALS[way](looked)
         seconds = time.perf_counter() - start
-    rows = found.rows if len(found.rows) else pd.DataFrame(index=range(len(found.ppms)))
-    return Found(found.ppms, rows, found.n_heads, found.n_tested, seconds, peak.mib)
+    if isinstance(result, HeadMotifs):
+        ppms = [motif.ppm for motif in result.motifs]
+        rows = result.table[result.table["motif"] >= 0].reset_index(drop=True)
+        n_tested = result.summary["n_tested"]
+    else:
+        ppms, rows, n_tested = result, pd.DataFrame(index=range(len(result))), 0
+    read = responds(network, ppms, data.held_out[:BACKGROUNDS], seed)
+    return Found(ppms, rows, network.n_layers * network.n_heads, n_tested, read, seconds, peak.mib)
+
+
+def responds(
+    model: SequenceModel, ppms: Sequence[NDArray[np.float64]], sequences: NDArray[np.uint8], seed: int
+) -> NDArray[np.bool_]:
+    """Motifs that change the readout more than any of 39 matrices with the same columns in random order.
+
+    Sites drawn from a matrix are put into the middle of shuffled sequences; of all matrices
+    from the same random numbers, and into the same sequences. What counts is the absolute
+    mean change: a motif that does nothing passes once in 40.
+    """
+    backgrounds = shuffled(sequences, seed, "benchmark", "backgrounds")
+    draw = np.random.default_rng(seed)
+    plain = predict(model, backgrounds)[:, 0]
+    found = []
+    for ppm in ppms:
+        width = min(ppm.shape[1], backgrounds.shape[1])
+        start, at_random = (backgrounds.shape[1] - width) // 2, draw.random((len(backgrounds), width, 1))
+        orders = [np.arange(width), *(draw.permutation(width) for _ in range(SCRAMBLES))]
+        changes = []
+        for order in orders:
+            placed = backgrounds.copy()
+            upto = np.cumsum(ppm[:, order], axis=0)[:-1]
+            placed[:, start : start + width] = (at_random > upto.T).sum(2)
+            changes.append(abs((predict(model, placed)[:, 0] - plain).mean()))
+        found.append(changes[0] > max(changes[1:]))
+    return np.array(found, dtype=bool)
 
 
 def _load_code(way: str) -> None:
@@ -358,6 +389,8 @@ class Scores:
         Recovered ones, of which one that recovers it has a name of its family as its best.
     decoys, strangers : int
         Reported motifs that resemble no causal one at 0.8 but an inert one, and that resemble none.
+    unread : int
+        Of these two, motifs that the model does not respond to either.
     inert : int
         Inert motifs that these decoys resemble.
     best : dict of str to float
@@ -372,6 +405,7 @@ class Scores:
     named: int
     decoys: int
     strangers: int
+    unread: int
     inert: int
     best: dict[str, float]
 
@@ -407,6 +441,7 @@ def score(found: Found, causal: Sequence[Motif], inert: Sequence[Motif]) -> Scor
         named=named,
         decoys=int((~is_causal & is_inert).sum()),
         strangers=int((~is_causal & ~is_inert).sum()),
+        unread=int((~is_causal & ~found.read).sum()),
         inert=int((with_inert[~is_causal] >= ALIKE).any(0).sum()),
         best={motif.name: float(value) for motif, value in zip(causal, best, strict=True)},
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import hypergeom
-from toy_heads import random_codes
+from toy_heads import random_codes, reading_model
 
 from bioattn.config import ModelConfig, StemConfig
 from bioattn.data import alphabet
@@ -182,12 +182,12 @@ def test_reports_are_counted_as_what_they_resemble(cases: ModuleType) -> None:
             "matches": ["A A (q=1e-9) of family A", "C C (q=1e-3) of family C", "", ""],
         }
     )  # fmt: skip
-    found = cases.Found(reported, rows, n_heads=4)
+    found = cases.Found(reported, rows, 4, 4, np.array([True, True, True, False]))
     scores = cases.score(found, [planted[name] for name in "ABC"], [planted["D"]])
     assert (scores.n, scores.recovered, scores.found, scores.named) == (4, 2, 2, 1)
-    assert (scores.decoys, scores.strangers, scores.inert, scores.false) == (1, 1, 1, 2)
+    assert (scores.decoys, scores.strangers, scores.inert, scores.false, scores.unread) == (1, 1, 1, 2, 1)
     assert scores.precision == 0.5 and found.heads_with_motif == 3
-    nothing = cases.score(cases.Found([], pd.DataFrame(), 4), [planted["A"]], [])
+    nothing = cases.score(cases.Found([], pd.DataFrame(), 4, 0, np.array([], bool)), [planted["A"]], [])
     assert (nothing.n, nothing.recovered, nothing.false) == (0, 0, 0) and np.isnan(nothing.precision)
 
 
@@ -199,8 +199,17 @@ def test_only_enriched_motifs_of_heads_that_matter_count(cases: ModuleType) -> N
             "verdict": ["motif", "motif", "weak", "redundant", "dead"],
         }
     )  # fmt: skip
-    kept = cases.read_by_heads(cases.Found([np.full((4, 1), i) for i in range(5)], rows, 8))
+    kept = cases.read_by_heads(cases.Found([np.full((4, 1), i) for i in range(5)], rows, 8, 5, np.arange(5) < 3))
     assert [int(ppm[0, 0]) for ppm in kept.ppms] == [0, 3] and kept.heads_with_motif == 2
+    assert kept.read.tolist() == [True, False]
+
+
+def test_a_model_responds_to_the_motif_it_counts(cases: ModuleType) -> None:
+    """A model that reads a word responds to its matrix, and not to that of another word."""
+    model = reading_model(Motif("CRE", "CRE", ppm_of(WORD)))
+    sequences = random_codes(20, 60, 5)
+    read = cases.responds(model, [ppm_of(WORD), ppm_of("CCCAAATT")], sequences, 0)
+    assert read.tolist() == [True, False]
 
 
 def test_half_of_the_motifs_of_each_seed_have_an_effect(cases: ModuleType) -> None:
