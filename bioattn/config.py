@@ -22,6 +22,9 @@ from bioattn.errors import ConfigError
 #: Bump when the meaning of a result file changes: cached results are then made anew.
 FORMAT_VERSION = 1
 
+#: A motif of a head is enriched at this false discovery rate: what the verdicts of heads say in words.
+ENRICHED_Q = 0.05
+
 
 T = TypeVar("T", bound=BaseModel)
 

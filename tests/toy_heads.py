@@ -6,6 +6,7 @@ import torch
 from bioattn.config import ExplainConfig, ModelConfig, StemConfig, TokenizerConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
+from bioattn.explain.tracks import Expectation, expectation, head_tracks, shuffled, token_places
 from bioattn.io.motifs import jaspar_motif
 from bioattn.models import SequenceModel, build_model
 from bioattn.tokens import BpeTokenizer
@@ -62,6 +63,12 @@ def padded(codes: np.ndarray, length: int, *, every: int = 2) -> np.ndarray:
     codes = codes.copy()
     codes[::every, length:] = alphabet.PAD
     return codes
+
+
+def expected_received(model: SequenceModel, codes: np.ndarray, seed: int = 0) -> Expectation:
+    """What place and composition make of the attention that tokens of shuffled sequences receive."""
+    null = shuffled(codes, seed, "tracks", "shuffle")
+    return expectation(head_tracks(model, null, gradients=False).received, null, token_places(model, null))
 
 
 def _silent(model: SequenceModel) -> None:

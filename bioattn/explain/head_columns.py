@@ -1,5 +1,10 @@
 """Columns of the table of head motifs, and what each means."""
 
+from bioattn.config import ENRICHED_Q
+
+#: Sites of a motif act on the readout through its head at this false discovery rate.
+CAUSAL_Q = 0.05
+
 _ENDS = {"_ci_low": "lower", "_ci_high": "upper"}
 
 
@@ -15,16 +20,16 @@ COLUMNS: dict[str, str] = {
     "head": "head within the layer, from 0",
     "motif": "number of the motif within its head, the most enriched is 0; -1 in the row of a head without one",
     "verdict": (
-        "motif: one is enriched (q < 0.05) and the head is worth more than heads of random models (p_random <= 0.05); "
-        "weak: enriched, but heads of random models are worth as much; "
+        f"motif: one is enriched (q < {ENRICHED_Q:g}) and the head is worth more than heads of random models "
+        "(p_random <= 0.05); weak: enriched, but heads of random models are worth as much; "
         "redundant: worth as little, but another head has the same pattern and without that one it is worth more; "
         "positional: more than half of what varies in what it receives is place; "
         "diffuse: none of these; dead: without it neither the loss rises nor the score falls"
     ),
     "evidence": (
         "of the motif. causal in model: replacing its sites in held-out sequences changes the readout through this "
-        "head alone, more than replacing other places does (through_head_q_value < 0.05); correlated: read, without "
-        "that; not tested: fewer than 10 sites, or tokens that move. About the model, not yet about the cell"
+        f"head alone, more than replacing other places does (through_head_q_value < {CAUSAL_Q:g}); correlated: read, "
+        "without that; not tested: fewer than 10 sites, or tokens that move. About the model, not yet about the cell"
     ),
     "track": "where the seqlets come from: attention received, or attention times its gradient (its size)",
     "n_seqlets": "peaks of the track in the discovery sequences that count as seqlets",

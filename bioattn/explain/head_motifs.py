@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from bioattn import rng
-from bioattn.config import ExplainConfig, TaskConfig
+from bioattn.config import ENRICHED_Q, ExplainConfig, TaskConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif, information
 from bioattn.errors import DataError
 from bioattn.explain.head_ablation import Scored, heads_of
-from bioattn.explain.head_columns import COLUMNS
+from bioattn.explain.head_columns import CAUSAL_Q, COLUMNS
 from bioattn.explain.head_mutagenesis import judged_tracks, site_effect
 from bioattn.explain.head_search import Details, HeadFound, HeadMotif, Search, consensus_of
 from bioattn.explain.head_worth import Worth
@@ -34,10 +34,6 @@ from bioattn.models import SequenceModel
 
 #: Share of the variance of attention received in shuffles that the place explains, above which a head is positional.
 _POSITIONAL = 0.5
-#: A motif is enriched at this false discovery rate.
-ENRICHED_Q = 0.05
-#: Its sites act on the readout through its head at this one.
-CAUSAL_Q = 0.05
 #: Backgrounds that a motif is put into, and other heads that are taken away for comparison.
 _BACKGROUNDS = 100
 _OTHER_HEADS = 3
@@ -137,9 +133,7 @@ def head_motifs(
     config = ExplainConfig() if config is None else config
     discovery, held_out, given = two_parts(discovery, held_out, seed)
     search = Search(model, discovery, held_out, config, readout=readout, seed=seed)
-    found = [search.head(layer, head) for layer, head in heads_of(model)]
-    q_values = _q_values(found)
-    kept = [motif for head in found for motif in head.motifs if q_values[motif.p_value] < ENRICHED_Q]
+    found, q_values, kept = _enriched(search)
     details = {motif.name: search.details(motif) for motif in kept}
     worth = Worth.of(model, scored, task, discovery, seed)
     responses = MotifResponses(model, search.null[:_BACKGROUNDS], readout=readout, seed=seed)
@@ -183,10 +177,14 @@ def enriched_motifs(
 ) -> list[Motif]:
     """Enriched motifs of all heads, whether or not the heads matter."""
     search = Search(model, discovery, held_out, config, readout=readout, seed=seed)
-    found = [search.head(*head) for head in heads_of(model)]
+    return [Motif(motif.consensus, motif.name, motif.ppm) for motif in _enriched(search)[2]]
+
+
+def _enriched(search: Search) -> tuple[list[HeadFound], dict[float, float], list[HeadMotif]]:
+    """What all heads have found, the q-value of each p-value, and the motifs that are enriched."""
+    found = [search.head(layer, head) for layer, head in heads_of(search.model)]
     q_values = _q_values(found)
-    kept = [motif for head in found for motif in head.motifs if q_values[motif.p_value] < ENRICHED_Q]
-    return [Motif(motif.consensus, motif.name, motif.ppm) for motif in kept]
+    return found, q_values, [motif for head in found for motif in head.motifs if q_values[motif.p_value] < ENRICHED_Q]
 
 
 def _readout(readout: int | None, task: TaskConfig | None) -> int:

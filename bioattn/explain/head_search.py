@@ -183,14 +183,16 @@ class Search:
         places = token_places(model, self.null)
         self.expected = {kind: expectation(_track(background, kind), self.null, places) for kind in _TRACKS}
         self.shuffle = self._looked(self.null, background)
-        self.found_in = self._looked(discovery)
-        self.tested_in = self._looked(held_out)
-        self.test_shuffle = self._looked(shuffled(held_out, seed, "heads", "shuffle", "held-out"))
+        tracks = head_tracks(model, discovery, readout=readout)
+        self.found_in = self._looked(discovery, tracks)
+        self._contribution = self._contributions(tracks)
+        self.tested_in = self._looked(held_out, head_tracks(model, held_out, readout=readout))
+        null = shuffled(held_out, seed, "heads", "shuffle", "held-out")
+        self.test_shuffle = self._looked(null, head_tracks(model, null, readout=readout))
         self.by_place = by_place(self.found_in.received, self.found_in.places)
         self.null_by_place = by_place(self.shuffle.received, self.shuffle.places)
 
-    def _looked(self, codes: NDArray[np.uint8], tracks: HeadTracks | None = None) -> _Looked:
-        tracks = head_tracks(self.model, codes, readout=self.readout) if tracks is None else tracks
+    def _looked(self, codes: NDArray[np.uint8], tracks: HeadTracks) -> _Looked:
         places = token_places(self.model, codes)
         excess = {kind: self.expected[kind].excess(_track(tracks, kind), codes, places) for kind in _TRACKS}
         # What a reading does counts, whichever way it goes.
@@ -205,14 +207,12 @@ class Search:
         scale = {"received": 1.0, "gradient": spread["gradient"].max()}
         return {kind: sd > _ROUNDING * scale[kind] for kind, sd in spread.items()}
 
-    @cached_property
-    def _contribution(self) -> NDArray[np.float32]:
+    def _contributions(self, tracks: HeadTracks) -> NDArray[np.float32]:
         """Contribution of each base (N, L): by its gradient, or of words, its share of what the heads' reading does."""
         codes = self.found_in.codes
         if self.model.tokenizer is None:
             slopes = input_x_gradient(self.model, codes, readout=self.readout)
             return np.nan_to_num(slopes * alphabet.one_hot(codes)).sum(1)
-        tracks = head_tracks(self.model, codes, readout=self.readout)
         places = self.found_in.places._replace(on_grid=False)
         return np.nan_to_num(by_place(_track(tracks, "gradient"), places)).sum(1)
 

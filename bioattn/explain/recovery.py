@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bioattn.config import ExplainConfig
+from bioattn.config import ENRICHED_Q, ExplainConfig
 from bioattn.data.motif import Motif, best_correlation
 from bioattn.errors import DataError
-from bioattn.explain.head_motifs import ENRICHED_Q, enriched_motifs
+from bioattn.explain.head_motifs import enriched_motifs
 from bioattn.explain.naming import NamedMatch, read_matches
 from bioattn.explain.similar_motifs import align
 from bioattn.models import SequenceModel

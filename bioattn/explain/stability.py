@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
+from bioattn.config import ENRICHED_Q
 from bioattn.errors import DataError
 from bioattn.explain.similar_motifs import align, groups
 from bioattn.io.motifs import read_matrices
 from bioattn.io.tables import read_parquet, read_tsv
 
-#: Motifs of heads that are enriched in held-out sequences at this false discovery rate count.
-_ENRICHED_Q = 0.05
 #: Motifs that correlate as much on average are one motif.
 _SAME_MOTIF = 0.8
 #: Fewer places tell nothing about whether two heads look at the same ones.
@@ -68,7 +67,7 @@ class ReplicateHeads:
     def enriched(self, layer: int, head: int) -> list[NDArray[np.float64]]:
         """PPMs of a head's motifs that are enriched in held-out sequences."""
         rows = self.table[(self.table["layer"] == layer) & (self.table["head"] == head)]
-        return [self.motifs[_name(row)] for row in _records(rows) if row["motif"] >= 0 and row["q_value"] < _ENRICHED_Q]
+        return [self.motifs[_name(row)] for row in _records(rows) if row["motif"] >= 0 and row["q_value"] < ENRICHED_Q]
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def stability(replicates: Mapping[int, ReplicateHeads]) -> Stability:
     return Stability(_head_matches(replicates), _motif_clusters(replicates))
 
 
-def match_heads(a: ReplicateHeads, b: ReplicateHeads) -> pd.DataFrame:
+def match_heads(a: ReplicateHeads, b: ReplicateHeads) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """Heads of two replicates matched one to one, so that the sum of their similarities is largest.
 
     Returns
@@ -138,8 +137,15 @@ def match_heads(a: ReplicateHeads, b: ReplicateHeads) -> pd.DataFrame:
     DataFrame
         layer_a, head_a, layer_b, head_b, similarity; as many rows as the smaller
         replicate has heads.
+    ndarray
+        Similarities of all pairs that are not matched.
     """
-    return _matched(a, b, head_similarities(a, b))[0]
+    similarity = head_similarities(a, b)
+    first, second = linear_sum_assignment(similarity, maximize=True)
+    rows = [(*a.heads[i], *b.heads[j], similarity[i, j]) for i, j in zip(first, second, strict=True)]
+    other = np.ones_like(similarity, dtype=bool)
+    other[first, second] = False
+    return pd.DataFrame(rows, columns=["layer_a", "head_a", "layer_b", "head_b", "similarity"]), similarity[other]
 
 
 def head_similarities(a: ReplicateHeads, b: ReplicateHeads) -> NDArray[np.float64]:
@@ -150,17 +156,6 @@ def head_similarities(a: ReplicateHeads, b: ReplicateHeads) -> NDArray[np.float6
     motif have the second half only, and a head with one is unlike a head without.
     """
     return (_motif_similarity(a, b) + _place_similarity(a, b)) / 2 * _comparable(a, b)
-
-
-def _matched(
-    a: ReplicateHeads, b: ReplicateHeads, similarity: NDArray[np.float64]
-) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """The matching, and the similarities of all pairs that are not in it."""
-    first, second = linear_sum_assignment(similarity, maximize=True)
-    rows = [(*a.heads[i], *b.heads[j], similarity[i, j]) for i, j in zip(first, second, strict=True)]
-    other = np.ones_like(similarity, dtype=bool)
-    other[first, second] = False
-    return pd.DataFrame(rows, columns=["layer_a", "head_a", "layer_b", "head_b", "similarity"]), similarity[other]
 
 
 def _comparable(a: ReplicateHeads, b: ReplicateHeads) -> NDArray[np.bool_]:
@@ -216,7 +211,7 @@ def _profiles(replicate: ReplicateHeads) -> pd.DataFrame:
 def _head_matches(replicates: Mapping[int, ReplicateHeads]) -> pd.DataFrame:
     tables = []
     for (seed_a, a), (seed_b, b) in combinations(sorted(replicates.items()), 2):
-        matched, other = _matched(a, b, head_similarities(a, b))
+        matched, other = match_heads(a, b)
         # In a random matching that leaves no head its partner, each other head is as likely as any.
         chance = other if len(other) else np.array([np.nan])
         null = {"null_similarity": np.median(chance), "null_q95": np.quantile(chance, 0.95)}
@@ -249,7 +244,7 @@ def _motif_clusters(replicates: Mapping[int, ReplicateHeads]) -> pd.DataFrame:
 
 def _cluster_row(members: Sequence[dict[str, Any]], n_total: int) -> dict[str, Any]:
     best = min(members, key=_by_enrichment)
-    enriched = [member for member in members if member["q_value"] < _ENRICHED_Q]
+    enriched = [member for member in members if member["q_value"] < ENRICHED_Q]
     n = len({member["seed"] for member in enriched})
     interval = binomtest(n, n_total).proportion_ci(0.95, method="wilson")
     return {

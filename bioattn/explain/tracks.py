@@ -30,8 +30,6 @@ from bioattn.tokens.base import to_bases
 
 #: Tokens of a batch: few, so that what a backward pass keeps of a layer stays near the processor.
 _BATCH_TOKENS = 4096
-#: Shuffled sequences that an expectation is learned from.
-_BACKGROUND = 500
 #: Place and composition are fitted in turns. They hardly depend on each other in shuffles, so this converges at once.
 _ROUNDS = 3
 #: Neighbourhood of a token whose composition counts, in bp.
@@ -298,19 +296,6 @@ class Expectation(NamedTuple):
         """What a track (N, C, t) has beyond the expectation; NaN beyond the longest shuffled sequence."""
         features = _composition(codes, places)[:, : track.shape[2]] - self.centre
         return _less(_less(track, _placed(self.profile, places, track.shape[2])), _composed(features, self.slope))
-
-
-def expected_received(
-    model: SequenceModel, codes: NDArray[np.uint8], *, seed: int, n_background: int = _BACKGROUND
-) -> Expectation:
-    """What place and composition make of the attention that tokens receive, learned from shuffled sequences.
-
-    At most `n_background` of the sequences are shuffled, drawn at random.
-    """
-    if len(codes) > n_background:
-        codes = codes[np.sort(rng.stream(seed, "tracks", "background").choice(len(codes), n_background, replace=False))]
-    null = shuffled(codes, seed, "tracks", "shuffle")
-    return expectation(head_tracks(model, null, gradients=False).received, null, token_places(model, null))
 
 
 def expectation(track: NDArray[np.float32], codes: NDArray[np.uint8], places: Places) -> Expectation:

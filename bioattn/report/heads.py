@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bioattn.config import RunConfig
+from bioattn.config import ENRICHED_Q, RunConfig
 from bioattn.plot.contact_sheet import best_match, plain_words, split_matches
 from bioattn.plot.heads import ablation_bars, head_card, similarity_map, similarity_matrix
 from bioattn.plot.positions import received_profiles
@@ -46,8 +46,6 @@ _MOST_CARDS = 64
 _MOST_DETAILS = 24
 #: A MEME file longer than this is named, not shown.
 _MOST_MEME_LETTERS = 200_000
-#: Where the words about verdicts say that a motif is enriched.
-_ENRICHED_Q = 0.05
 
 
 def heads_section(files: ResultFiles, run: RunConfig) -> Section:
@@ -214,7 +212,7 @@ def _sentence(words: str) -> str:
 
 def _enrichment(row: dict[str, Any]) -> str:
     q_value = as_float(row.get("q_value"))
-    weak = ": not enriched" if q_value is not None and q_value >= _ENRICHED_Q else ""
+    weak = ": not enriched" if q_value is not None and q_value >= ENRICHED_Q else ""
     q = "" if q_value is None else f" (q = {p_value(q_value)}{weak})"
     return f"{number(2.0 ** float(row['enrichment_log2']), digits=2)}x{q}"
 

@@ -29,7 +29,7 @@ from toy_heads import (
 )
 
 import bioattn
-from bioattn.config import ExplainConfig, ModelConfig, StemConfig, TaskConfig
+from bioattn.config import ENRICHED_Q, ExplainConfig, ModelConfig, StemConfig, TaskConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import (
     Motif,
@@ -45,7 +45,7 @@ from bioattn.explain import head_motifs as module
 from bioattn.explain import head_search
 from bioattn.explain.head_ablation import Scored, heads_of
 from bioattn.explain.head_columns import COLUMNS
-from bioattn.explain.head_motifs import ENRICHED_Q, HeadMotifs, enriched_motifs, head_motifs
+from bioattn.explain.head_motifs import HeadMotifs, enriched_motifs, head_motifs
 from bioattn.explain.head_search import HeadFound, Search, _odds, _positional_share
 from bioattn.explain.head_worth import Worth
 from bioattn.explain.motif_discovery import Discovered

@@ -9,6 +9,7 @@ from toy_heads import (
     POSITIONAL,
     READER,
     USF1,
+    expected_received,
     padded,
     random_codes,
     reading_model,
@@ -24,7 +25,7 @@ from bioattn.explain.head_mutagenesis import TRACK_COLUMNS, _bases, _chosen_toke
 from bioattn.explain.path_patching import head_restricted_mutagenesis
 from bioattn.explain.predict import predict
 from bioattn.explain.seqlets import Windows
-from bioattn.explain.tracks import expected_received, head_tracks, token_places
+from bioattn.explain.tracks import head_tracks, token_places
 from bioattn.models import SequenceModel, build_model
 
 SILENT = (1, 0)

@@ -57,8 +57,8 @@ class FakeSearch:
 
     found: list[tuple[np.ndarray, float]] = []
 
-    def __init__(self, *given, **settings) -> None:
-        pass
+    def __init__(self, model, *given, **settings) -> None:
+        self.model = model
 
     def head(self, layer: int, head: int) -> SimpleNamespace:
         found = self.found if (layer, head) == (0, 0) else []
