@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -86,7 +85,7 @@ def strand_interval(span: NDArray, length: NDArray, *, reverse: bool) -> tuple[N
     return (length - span[1], length - span[0]) if reverse else (span[0], span[1])
 
 
-def tail_with_cut(model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: NDArray[np.bool_]) -> Tensor:
-    """Readouts (B, T) of stem tokens with edges (B, Q, K) cut."""
-    with cut_edges(model, torch.from_numpy(edges).to(hidden.device)):
+def tail_with_cut(model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: Tensor) -> Tensor:
+    """Readouts (B, T) of stem tokens with edges, bool (B, Q, K), cut."""
+    with cut_edges(model, edges.to(hidden.device)):
         return model.tail(hidden, keep)

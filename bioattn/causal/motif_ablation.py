@@ -190,12 +190,12 @@ def _evaluate(
                 hidden, keep = model.embed(model.strands(by_cell[name][k].to(device))[reverse])
                 result[name][rows] += model.tail(hidden, keep)[:, readout].double().cpu().numpy()
                 if name in CUT_CELLS:
-                    cut = tail_with_cut(model, hidden, keep, edges)
+                    cut = tail_with_cut(model, hidden, keep, torch.from_numpy(edges))
                     result[f"{name}_cut"][rows] += cut[:, readout].double().cpu().numpy()
                 if name == "y11":
                     spans = [s + move[rows] for s in spans]
                     elsewhere = edges_between(*spans, n_tokens=n_tokens, token_bp=model.token_bp)
-                    cut = tail_with_cut(model, hidden, keep, elsewhere)
+                    cut = tail_with_cut(model, hidden, keep, torch.from_numpy(elsewhere))
                     result["y11_moved"][rows] += cut[:, readout].double().cpu().numpy()
     result = {name: values / strands for name, values in result.items()}
     result["y11_moved"][np.isnan(shift)] = np.nan

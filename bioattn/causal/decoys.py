@@ -1,0 +1,28 @@
+"""Decoy motifs: matrices with the columns of real ones in another order, which nothing binds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bioattn import rng
+from bioattn.data.motif import Motif, best_correlation
+
+#: Orders of columns that are drawn; the one least like any motif of the library is taken.
+_ORDERS = 20
+
+
+def decoys(motifs: Sequence[Motif], *, seed: int) -> list[Motif]:
+    """A decoy of each motif: the same columns, thus the same information and composition, in another order.
+
+    Of several random orders the one is taken whose best correlation with any motif of the
+    library is lowest: shuffled columns of a repetitive motif may well spell another one.
+    """
+    found = []
+    for motif in motifs:
+        draw = rng.stream(seed, "decoys", motif.motif_id)
+        orders = [motif.ppm[:, draw.permutation(motif.width)] for _ in range(_ORDERS)]
+        likeness = [max(best_correlation(ppm, other.ppm) for other in motifs) for ppm in orders]
+        ppm: NDArray[np.float64] = orders[int(np.argmin(likeness))]
+        found.append(Motif(f"decoy of {motif.name}", f"decoy_{motif.motif_id}", ppm))
+    return found

@@ -1,0 +1,252 @@
+"""Motifs put into the same places of the same backgrounds, alone and in twos, without computing anything twice.
+
+Tokens of the backgrounds are computed once, and for each motif the few tokens that each
+of its insertions changes. A background with two motifs is assembled from these.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bioattn import rng
+from bioattn.causal.edge_knockout import strand_interval, tail_with_cut
+from bioattn.causal.token_edits import Patch, assembled, edited_tokens, touched_tokens
+from bioattn.data import alphabet
+from bioattn.data.motif import Motif, log_odds
+from bioattn.explain.predict import BATCH
+from bioattn.models import SequenceModel
+
+#: Sites drawn from a matrix until one scores like a hit.
+_DRAWS = 20
+#: Most scores of one layer at a time where attention edges are cut: 256 MiB in float32.
+_MOST_SCORES = 2**26
+
+#: From tokens (first_a, last_a, first_b, last_b), each (B,), and their number, edges to cut, bool (B, t, t).
+Cut = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where motifs are put: `S` slots in each of `N` backgrounds.
+
+    Attributes
+    ----------
+    centre : ndarray of int, shape (N, S)
+        Base on which the middle of a site lies.
+    reverse : ndarray of bool, shape (N, S)
+        Whether the site lies on the other strand.
+    """
+
+    centre: NDArray[np.int64]
+    reverse: NDArray[np.bool_]
+
+    @property
+    def n(self) -> int:
+        """Slots in a background."""
+        return int(self.centre.shape[1])
+
+
+class Placed(NamedTuple):
+    """Rows of motifs in slots: one element for each row."""
+
+    motif: NDArray[np.int64]
+    slot: NDArray[np.int64]
+
+
+class _Strand(NamedTuple):
+    """Tokens of backgrounds on one strand, and of each motif in each slot.
+
+    Attributes
+    ----------
+    hidden : Tensor (N, t, D)
+    keep : bool Tensor (N, t), or None
+    first : Tensor (N, S), int64
+    patch : Tensor (M, N, S, W, D)
+    span : Tensor (M, N, S, 2), int64
+        First and last token that a motif's insertion changes.
+    """
+
+    hidden: Tensor
+    keep: Tensor | None
+    first: Tensor
+    patch: Tensor
+    span: Tensor
+
+
+class Insertions:
+    """Readouts of backgrounds with motifs in slots.
+
+    Parameters
+    ----------
+    backgrounds : ndarray, uint8, shape (N, L)
+    motifs : sequence of Motif
+        A site of each is drawn for each background: the first of twenty draws that scores
+        like a hit, or the best of them. All slots of a background get the same site.
+    least_scores : sequence of float
+        Score in bits above which a site of the motif is a hit.
+    slots : Slots
+        Far enough from the ends that every motif fits.
+    readout : int
+        On the pre-link scale; the mean over strands where the model averages them.
+    seed : int
+        Sites do not depend on which other motifs there are.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: SequenceModel,
+        backgrounds: NDArray[np.uint8],
+        motifs: Sequence[Motif],
+        least_scores: Sequence[float],
+        slots: Slots,
+        *,
+        readout: int,
+        seed: int,
+    ) -> None:
+        self.model, self.slots, self.readout = model, slots, readout
+        self._device = next(model.parameters()).device
+        self._n_tokens = -(-backgrounds.shape[1] // model.token_bp)
+        self._length = (backgrounds != alphabet.PAD).sum(1)
+        #: Letters (N, W) of each motif's sites.
+        self.sites = [
+            _sites(motif, len(backgrounds), least, rng.stream(seed, "insertions", motif.motif_id))
+            for motif, least in zip(motifs, least_scores, strict=True)
+        ]
+        widest = max((motif.width for motif in motifs), default=1)
+        n_strands = 2 if model.average_strands else 1
+        self._strands = [self._embedded(backgrounds, self.sites, widest, bool(strand)) for strand in range(n_strands)]
+        #: Readout (N,) of each background as it is, and (M, N, S) with one motif in one slot.
+        self.plain = self._readouts(np.arange(len(backgrounds)), ())
+        shape = (len(motifs), len(backgrounds), slots.n)
+        motif, row, slot = (index.ravel() for index in np.indices(shape))
+        self.single = self._readouts(row, (Placed(motif, slot),)).reshape(shape)
+
+    @torch.inference_mode()
+    def both(self, row: NDArray[np.int64], a: Placed, b: Placed) -> NDArray[np.float64]:
+        """Readouts of backgrounds `row` with two motifs, in two slots that share no token, all of shape (R,)."""
+        return self._readouts(row, (a, b))
+
+    @torch.inference_mode()
+    def cells(self, row: NDArray[np.int64], a: Placed, b: Placed, cut: Cut) -> list[NDArray[np.float64]]:
+        """Readouts with both motifs, the first, the second and neither, with edges between their places cut."""
+        return [self._readouts(row, placed, (a, b), cut) for placed in ((a, b), (a,), (b,), ())]
+
+    @torch.inference_mode()
+    def both_cut(
+        self, row: NDArray[np.int64], a: Placed, b: Placed, cut: Cut, *, shift: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """As `both`, with edges cut: between the two places, or between those `shift` tokens (R,) to the right."""
+        return self._readouts(row, (a, b), (a, b), cut, shift)
+
+    @property
+    def n_real_tokens(self) -> NDArray[np.int64]:
+        """Tokens (N,) of each background without padding."""
+        found: NDArray[np.int64] = -(-self._length // self.model.token_bp)
+        return found
+
+    def spans(self, row: NDArray[np.int64], placed: Placed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last token (R,) that insertions change, on the given strand."""
+        span = self._strands[0].span[placed.motif, row, placed.slot].cpu().numpy()
+        return span[:, 0], span[:, 1]
+
+    def _embedded(
+        self, backgrounds: NDArray[np.uint8], sites: Sequence[NDArray[np.uint8]], widest: int, reverse: bool
+    ) -> _Strand:
+        """Tokens of one strand."""
+        strand = int(reverse)
+        codes = self._tensor(backgrounds)
+        hidden, keep = _in_batches(self.model, self.model.strands(codes)[strand])
+        n, n_slots = self.slots.centre.shape
+        # One window for all motifs, so that their patches have one shape.
+        around = self._interval(widest, reverse)
+        lowest, highest = touched_tokens(self.model, *around, self._n_tokens)
+        width = int((highest - lowest).max()) + 1
+        first, patches, spans = [], [], []
+        for letters in sites:
+            own = self._interval(letters.shape[1], reverse)
+            spans.append(torch.stack(touched_tokens(self.model, *own, self._n_tokens), dim=-1))
+        for slot in range(n_slots):
+            start, end = (edge[:, slot] for edge in around)
+            found = []
+            for letters in sites:
+                edited = self._tensor(self._placed(backgrounds, letters, slot))
+                found.append(edited_tokens(self.model, self.model.strands(edited)[strand], start, end, width=width))
+            first.append(found[0].first)
+            patches.append(torch.stack([patch.hidden for patch in found]))
+        return _Strand(hidden, keep, torch.stack(first, 1), torch.stack(patches, 2), torch.stack(spans))
+
+    def _interval(self, width: int, reverse: bool) -> tuple[Tensor, Tensor]:
+        """Starts and ends (N, S) of sites of that width, on a strand."""
+        start = self.slots.centre - width // 2
+        both = strand_interval(np.stack([start, start + width]), self._length[:, None], reverse=reverse)
+        start_NS, end_NS = map(self._tensor, both)
+        return start_NS.clamp(min=0), end_NS.clamp(max=self._n_tokens * self.model.token_bp)
+
+    def _tensor(self, values: NDArray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self._device)
+
+    def _placed(self, backgrounds: NDArray[np.uint8], letters: NDArray[np.uint8], slot: int) -> NDArray[np.uint8]:
+        """Backgrounds with the sites (N, W) of a motif in one slot."""
+        turned = np.where(self.slots.reverse[:, slot, None], 3 - letters[:, ::-1], letters).astype(np.uint8)
+        width = letters.shape[1]
+        edited = backgrounds.copy()
+        at = (self.slots.centre[:, slot] - width // 2)[:, None] + np.arange(width)
+        edited[np.arange(len(edited))[:, None], at] = turned
+        return edited
+
+    def _readouts(
+        self,
+        row: NDArray[np.int64],
+        placed: tuple[Placed, ...],
+        between: tuple[Placed, Placed] | None = None,
+        cut: Cut | None = None,
+        shift: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Readouts (R,) of backgrounds with motifs placed, and edges cut between the places of two."""
+        size = BATCH
+        if cut is not None:  # the layers write out their scores
+            n_all = self._n_tokens + self.model.n_prefix
+            size = max(1, min(BATCH, _MOST_SCORES // (self.model.n_heads * n_all**2)))
+        result = np.zeros(len(row))
+        for start in range(0, len(row), size):
+            some = slice(start, start + size)
+            at = self._tensor(row[some])
+            index = [[self._tensor(part[some]) for part in each] for each in placed]
+            for strand, sign in zip(self._strands, (1, -1), strict=False):
+                patches = [Patch(strand.first[at, s], strand.patch[m, at, s]) for m, s in index]
+                hidden = assembled(strand.hidden[at], *patches)
+                keep = None if strand.keep is None else strand.keep[at]
+                if cut is None or between is None:
+                    found = self.model.tail(hidden, keep)
+                else:
+                    ends = [strand.span[p.motif[some], row[some], p.slot[some]] for p in between]
+                    if shift is not None:
+                        by = sign * self._tensor(shift[some])[:, None]
+                        ends = [end + by for end in ends]
+                    edges = cut(ends[0][:, 0], ends[0][:, 1], ends[1][:, 0], ends[1][:, 1], self._n_tokens)
+                    found = tail_with_cut(self.model, hidden, keep, edges)
+                result[some] += found[:, self.readout].double().cpu().numpy()
+        return result / len(self._strands)
+
+
+def _sites(motif: Motif, n: int, least_score: float, draw: np.random.Generator) -> NDArray[np.uint8]:
+    """A site (n, W) of a motif for each background."""
+    upto = np.cumsum(motif.ppm / motif.ppm.sum(0), axis=0)[:-1]
+    letters = (draw.random((n, _DRAWS, motif.width, 1)) > upto.T).sum(-1).astype(np.uint8)
+    scores = log_odds(motif.ppm)[letters, np.arange(motif.width)].sum(-1)
+    good = scores >= least_score
+    chosen = np.where(good.any(1), good.argmax(1), scores.argmax(1))
+    return letters[np.arange(n), chosen]
+
+
+def _in_batches(model: SequenceModel, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Tokens of many sequences."""
+    hidden = torch.cat([model.embed(batch)[0] for batch in codes.split(BATCH)])
+    real = model.real_tokens(codes)
+    return hidden, None if bool(real.all()) else real
