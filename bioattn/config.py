@@ -765,8 +765,22 @@ class InteractionsConfig(Section):
         40, ge=2, description="of a larger library, only this many motifs: those with most hits, one of each family"
     )
     n_sequences: int = Field(3000, ge=50, description="most held-out sequences for co-attention and interventions")
-    instances_per_pair: int = Field(100, ge=10, description="most sequences per pair for interventions")
+    instances_per_pair: int = Field(100, ge=10, description="most sequences per pair for knock-outs")
     draws: int = Field(4, ge=1, description="replacements drawn for each knocked-out site")
+    backgrounds: int = Field(100, ge=16, description="backgrounds into which a pair is put")
+    background_kind: Literal["shuffled", "natural"] = Field(
+        "shuffled",
+        description="shuffled: held-out sequences with their dinucleotides shuffled; natural: held-out sequences as "
+        "they are, the quarter with the lowest target",
+    )
+    screen_backgrounds: int = Field(
+        16, ge=8, description="backgrounds in which all pairs are put first; the rest sees those that show something"
+    )
+    screen_floor_bits: float = Field(0.5, ge=0, description="co-attention from which a pair is tested in any case")
+    syntax_backgrounds: int = Field(
+        16, ge=8, description="backgrounds in which distances, strands and orders are compared"
+    )
+    spacing_step_bp: int = Field(10, ge=1, description="step of the distances that are compared")
     n_noncandidates: int = Field(
         60, ge=0, description="random pairs that are no candidates but are tested all the same"
     )
@@ -807,6 +821,11 @@ class RunConfig(Section):
     def tests_pairs(self) -> bool:
         """Whether there are motifs or sites, and attention between tokens that tile, so that pairs can be tested."""
         return self.motifs.any and self.model.has_attention and self.model.tokenizer.tiles
+
+    @property
+    def inserts_pairs(self) -> bool:
+        """Whether pairs are put into backgrounds: motifs are, fixed sites of an aligned library have their place."""
+        return self.tests_pairs and not self.motifs.sites
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":

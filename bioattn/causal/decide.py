@@ -32,39 +32,66 @@ COLUMNS = {
     "motif_id_a": "accession of the first motif",
     "motif_id_b": "accession of the second motif",
     "verdict": "what the evidence supports; see the rules in the report",
-    "evidence_level": "highest level of evidence behind the verdict: L0 data, L1 attention, L2 knock-out of sites, "
-    "L3 knock-out of the edge, L4b interventional data",
+    "evidence_level": "highest level of evidence behind the verdict: L0 data, L1 attention, L2 interventions on the "
+    "sequence, L3 on the attention edge too, L4b interventional data",
     "sentence": "the verdict in words, made from the numbers of the row",
     "candidate": "co-attention passed its statistic and its effect floor",
-    "tested": "interventions were made on this pair",
+    "tested": "interventions were made on this pair at full depth; of the others, the screen alone speaks",
+    "design": "intervention behind epistasis_effect. knock-in: motifs put into backgrounds, alone and together; "
+    "knock-out: sites replaced in real sequences, for sites that have a fixed place",
     "n_sequences": "sequences in which both motifs were hit far enough apart",
     "n_instances": "sequences in which the pair was knocked out",
+    "n_backgrounds": "backgrounds into which the pair was put",
     "attention_effect_bits": "co-attention above what motif identity, distance and sequence predict, log2 units; "
     "strongest head and direction, mean over replicates",
     "attention_p": "permutation p of attention_effect_bits; identities of hits permuted within sequences",
     "attention_q": "attention_p after Benjamini-Hochberg over all pairs",
     "attention_direction": "which motif reads which in the strongest head: a<-b means that a's position reads b's",
     "best_layer_head": "layer.head with the largest co-attention, per replicate model",
-    "main_a": "effect of the first site when the second is knocked out, pre-link scale",
-    "main_b": "effect of the second site when the first is knocked out, pre-link scale",
+    "main_a": "effect of the first site without the second, pre-link scale",
+    "main_b": "effect of the second site without the first, pre-link scale",
     "epistasis_effect": "f(both) - f(a) - f(b) + f(neither), pre-link scale, mean over replicates and sequences",
     "epistasis_ci_low": "2.5 % bound, bootstrap over replicates and sequences",
     "epistasis_ci_high": "97.5 % bound, bootstrap over replicates and sequences",
     "epistasis_p": "p of |epistasis| <= minimum_effect, t-test over replicates",
-    "epistasis_q": "epistasis_p after Benjamini-Hochberg over tested pairs",
-    "permutation_p": "one-sided sign-flip permutation p of epistasis beyond that with a control locus in the same "
+    "epistasis_q": "epistasis_p after Benjamini-Hochberg over pairs",
+    "epistasis_q_by": "epistasis_p after Benjamini-Yekutieli, which holds for any dependence between pairs",
+    "epistasis_maxt_p": "p that holds for all tested pairs at once: largest statistic when backgrounds flip their sign",
+    "epistasis_decoy_q": "false discovery rate by counting pairs with a decoy motif that have as large an effect",
+    "permutation_p": "one-sided sign-flip permutation p of epistasis beyond that with the control in the same "
     "sequences",
-    "control_epistasis": "epistasis of the first site with a control locus that holds no motif",
+    "control_epistasis": "epistasis of the first site with the control: a decoy of the second motif in its place "
+    "(knock-in), or a locus that holds no motif (knock-out)",
     "minimum_effect": "smallest epistasis that counts, pre-link scale",
-    "cell_neither": "mean readout with both sites knocked out",
+    "epistasis_ko": "epistasis when sites are knocked out of real sequences, pre-link scale",
+    "design_agreement": "knock-in and knock-out give the same sign, and sizes within a factor of e: yes or no",
+    "scale": "scale on which the verdict rests: readout (pre-link), or latent where a global nonlinearity bends it",
+    "latent_correlation": "Pearson correlation of readouts with themselves on the latent scale, on which motifs add up "
+    "best; the verdict rests on the readout itself from 0.98",
+    "epistasis_latent": "epistasis on the latent scale, in units of the readout's main effects",
+    "epistasis_latent_q": "minimum-effect test over replicates on the latent scale, after Benjamini-Hochberg",
+    "epistasis_latent_permutation_p": "permutation_p on the latent scale",
+    "epistasis_latent_supporting": "seeds_supporting on the latent scale",
+    "epistasis_latent_minimum": "minimum_effect on the latent scale",
+    "cell_neither": "mean readout with neither site",
     "cell_a": "mean readout with only the first site",
     "cell_b": "mean readout with only the second site",
     "cell_both": "mean readout with both sites",
-    "logic": "shape of the interaction: AND, synergy, redundancy, masking or additive",
+    "logic": "shape of the interaction: AND, synergy, redundancy, XOR, masking or additive",
     "edge_knockout_effect": "f(intact) - f(attention edge cut), pre-link scale",
     "edge_knockout_p": "one-sided sign-flip permutation p against an edge moved to the same distance elsewhere",
     "edge_knockout_q": "edge_knockout_p after Benjamini-Hochberg over tested pairs",
-    "mediated_fraction": "1 - epistasis with the edge cut / epistasis; NA when epistasis is below minimum_effect",
+    "mediated_fraction": "share of the epistasis that is gone when the edges between the two sites are cut in all four "
+    "cells; NA when epistasis is below minimum_effect. Shares need not lie in 0 to 1",
+    "third_party_fraction": "share that is gone only when no other token reads the sites either",
+    "readout_fraction": "share that is left then: the sites meet in the readout",
+    "spacing_peak": "distance in bp, centre to centre, at which the size of the epistasis is largest",
+    "spacing_contrast": "its size there less the median size over distances",
+    "spacing_q": "of that contrast: distances permuted within backgrounds; Benjamini-Hochberg",
+    "orientation_effect": "epistasis with both sites on the same strand less that on opposite ones",
+    "orientation_q": "of that difference: sign flips of backgrounds, two-sided; Benjamini-Hochberg",
+    "order_effect": "epistasis with the second site to the right of the first less that to its left",
+    "order_q": "of that difference: sign flips of backgrounds, two-sided; Benjamini-Hochberg",
     "cooccurrence_logodds": "log odds ratio of both motifs being present, pooled over GC deciles",
     "cooccurrence_ci_low": "2.5 % bound",
     "cooccurrence_ci_high": "97.5 % bound",
@@ -78,6 +105,10 @@ COLUMNS = {
     "n_replicates": "trained models, each on its own resample of the data",
     "clean_fraction": "share of replacements that a scan found free of motifs",
 }
+
+
+#: Syntax is told in the sentence up to this q-value.
+_TOLD_Q = 0.05
 
 
 def decide(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:
@@ -96,6 +127,7 @@ def decide(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:
     pairs["verdict"] = [verdict for verdict, _ in decisions]
     pairs["evidence_level"] = [level for _, level in decisions]
     pairs["sentence"] = [_sentence(row) for row in pairs.to_dict("records")]
+    pairs = pairs.reindex(columns=list(COLUMNS))
     order = pairs["epistasis_effect"].abs().sort_values(ascending=False, na_position="last").index
     return pairs.loc[order, list(COLUMNS)].reset_index(drop=True)
 
@@ -104,7 +136,8 @@ def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[s
     """Verdict and evidence level of one pair: the first rule that applies.
 
     Epistasis counts if it is significant and of a size that counts over replicates,
-    larger than with a control locus in the same sequences, and of one sign in most replicates.
+    larger than with a control in the same sequences, and of one sign in most replicates: on the latent
+    scale where a global nonlinearity bends the readout, else on the readout's own.
     """
     too_few = row["n_sequences"] < config.min_instances or row["n_replicates"] < config.min_replicates
     if too_few:
@@ -113,15 +146,10 @@ def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[s
     associated = (
         abs(row["cooccurrence_logodds"]) >= config.cooccurrence_floor and row["cooccurrence_q"] < config.q_value
     )
-    if not row["tested"]:
+    epistasis, effect = _interacts(row, config)
+    # A pair that the screen alone has seen can be found without an interaction, but not with one.
+    if not row["tested"] and (epistasis or not np.isfinite(effect)):
         return NOT_TESTED, "L0"
-    effect = row["epistasis_effect"]
-    epistasis = (
-        row["epistasis_q"] < config.q_value
-        and abs(effect) > row["minimum_effect"]
-        and row["permutation_p"] < config.q_value
-        and row["seeds_supporting"] >= math.ceil(config.support * row["n_replicates"])
-    )
     measured = row["interventional_q"] < config.q_value  # NaN, no interventional data, compares false
     agrees = measured and np.sign(row["interventional_effect"]) == np.sign(effect)
     if epistasis and measured and not agrees:
@@ -139,6 +167,25 @@ def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[s
     return NOT_SUPPORTED, "L2"
 
 
+def _interacts(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[bool, float]:
+    """Whether there is an epistasis that counts, and its size, on the scale that the verdict rests on."""
+    names = _LATENT if row["scale"] == "latent" else _READOUT
+    effect, q_value, p_value, supporting, minimum = (row[name] for name in names)
+    return bool(
+        q_value < config.q_value
+        and abs(effect) > minimum
+        and p_value < config.q_value
+        and supporting >= math.ceil(config.support * row["n_replicates"])
+    ), effect
+
+
+_READOUT = ("epistasis_effect", "epistasis_q", "permutation_p", "seeds_supporting", "minimum_effect")
+_LATENT = (
+    "epistasis_latent", "epistasis_latent_q", "epistasis_latent_permutation_p", "epistasis_latent_supporting",
+    "epistasis_latent_minimum",
+)  # fmt: skip
+
+
 def _logic(row: Mapping[Hashable, Any]) -> str:
     """Shape of the interaction from its sign and the main effects of the sites without each other."""
     effect, minimum = row["epistasis_effect"], row["minimum_effect"]
@@ -149,7 +196,9 @@ def _logic(row: Mapping[Hashable, Any]) -> str:
     main_a, main_b = row["main_a"], row["main_b"]
     if effect > 0:
         return "AND" if max(abs(main_a), abs(main_b)) < 0.25 * effect else "synergy"
-    return "redundancy" if main_a > 0 and main_b > 0 else "masking"
+    if main_a <= 0 or main_b <= 0:
+        return "masking"
+    return "XOR" if abs(effect + main_a + main_b) < 0.25 * abs(effect) else "redundancy"
 
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
@@ -163,8 +212,16 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
         f"q = {row['epistasis_q']:.2g}, {row['seeds_supporting']:.0f}/{row['n_replicates']:.0f} replicates"
     ]
     if np.isfinite(row["mediated_fraction"]):
-        parts.append(f"{100 * row['mediated_fraction']:.0f} % of it lost when the attention edge is cut")
-    parts.append(f"co-attention {row['attention_effect_bits']:+.1f} bits")
+        parts.append(f"{100 * row['mediated_fraction']:.0f} % of it through the attention edge between them")
+    if row["scale"] == "latent":
+        parts.append(f"{row['epistasis_latent']:.2f} on the latent scale (q = {row['epistasis_latent_q']:.2g})")
+    if row["spacing_q"] < _TOLD_Q:
+        parts.append(f"largest at a distance of {row['spacing_peak']:.0f} bp")
+    if row["orientation_q"] < _TOLD_Q:
+        larger = (row["orientation_effect"] > 0) == (row["epistasis_effect"] > 0)
+        parts.append(f"larger on {'the same strand' if larger else 'opposite strands'}")
+    if np.isfinite(row["attention_effect_bits"]):
+        parts.append(f"co-attention {row['attention_effect_bits']:+.1f} bits")
     if np.isfinite(row["cooccurrence_logodds"]):
         parts.append(f"co-occurrence log odds {row['cooccurrence_logodds']:+.1f}")
     if np.isfinite(row["interventional_effect"]):

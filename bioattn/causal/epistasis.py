@@ -1,4 +1,4 @@
-"""Interaction of two sites in the model: a double difference of knock-outs, over replicates.
+"""Interaction of two sites in the model: a double difference of interventions, over replicates.
 
     epistasis = f(both) - f(a only) - f(b only) + f(neither)
 
@@ -14,33 +14,48 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bioattn import rng
-from bioattn.causal.nulls import benjamini_hochberg, crossed_bootstrap, minimum_effect_p, sign_flip_p
+from bioattn.causal.nulls import crossed_bootstrap, minimum_effect_p, sign_flip_p
 
 #: Bootstrap draws of every confidence interval.
 _BOOTSTRAP = 1000
 
 
-def instance_effects(cells: pd.DataFrame) -> pd.DataFrame:
+def instance_effects(cells: pd.DataFrame, *, inserted: bool = False) -> pd.DataFrame:
     """Effects of each instance, averaged over draws.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        `bioattn.causal.motif_ablation.knock_out`, or `bioattn.causal.marginalize.KnockIn.pairs`.
+    inserted : bool
+        The latter: the control y1c, y0c holds a decoy of b in place of b, not a site of b without another locus.
 
     Returns
     -------
     DataFrame
         instance, motif_a, motif_b, epistasis, epistasis_cut (edge cut in all
-        four cells), control (epistasis of a with the control locus), main_a and
-        main_b (effect of a site when the other is knocked out), edge (effect of
-        cutting the edge in the intact sequence), edge_moved (of the moved edge),
-        neither (readout with both sites knocked out).
+        four cells), epistasis_isolated (no other token reads them either), control
+        (epistasis of a with the control), main_a and main_b (effect of a site
+        without the other), edge (effect of cutting the edge where both sites
+        are), edge_moved (of the moved edge), neither (readout without both sites).
+        NaN where cells were not evaluated.
     """
+    missing = pd.Series(np.nan, index=cells.index)
+    control = (
+        cells["y1c"] - cells["y10"] - cells["y0c"] + cells["y00"]
+        if inserted
+        else cells["y11"] - cells["y1c"] - cells["y01"] + cells["y0c"]
+    )
     effects = cells[["instance", "motif_a", "motif_b"]].assign(
         epistasis=_double_difference(cells, ""),
-        epistasis_cut=_double_difference(cells, "_cut"),
-        control=cells["y11"] - cells["y1c"] - cells["y01"] + cells["y0c"],
+        epistasis_cut=_double_difference(cells, "_cut") if "y11_cut" in cells else missing,
+        epistasis_isolated=_double_difference(cells, "_isolated") if "y11_isolated" in cells else missing,
+        control=control,
         main_a=cells["y10"] - cells["y00"],
         main_b=cells["y01"] - cells["y00"],
         neither=cells["y00"],
-        edge=cells["y11"] - cells["y11_cut"],
-        edge_moved=cells["y11"] - cells["y11_moved"],
+        edge=cells["y11"] - cells["y11_cut"] if "y11_cut" in cells else missing,
+        edge_moved=cells["y11"] - cells["y11_moved"] if "y11_moved" in cells else missing,
     )
     return effects.groupby(["motif_a", "motif_b", "instance"], as_index=False).mean()
 
@@ -86,9 +101,11 @@ def pair_statistics(
     DataFrame
         One row per pair: n_instances, the mean effects, epistasis_ci_low and
         _high (bootstrap over replicates and instances), epistasis_p (minimum-effect
-        test over replicates) and epistasis_q, permutation_p (against the control
-        locus), edge_knockout_p and _q (against the moved edge), mediated_fraction,
-        seeds_supporting, and the mean readout of the four cells.
+        test over replicates), permutation_p (against the control), edge_knockout_p
+        (against the moved edge), mediated_fraction, third_party_fraction and
+        readout_fraction (of the epistasis: gone with the edge cut; gone only when no other
+        token reads the sites either; left then), seeds_supporting, and the mean
+        readout of the four cells. Empty without pairs.
     """
     rows = []
     grouped = [dict(list(r.groupby(["motif_a", "motif_b"]))) for r in replicates]
@@ -97,14 +114,12 @@ def pair_statistics(
         effect = {name: np.stack([t[name].to_numpy() for t in tables]) for name in _EFFECTS}
         draw = rng.stream(seed, "nulls", "pairs", *pair)
         rows.append({"motif_a": pair[0], "motif_b": pair[1]} | _one_pair(effect, minimum, permutations, draw))
-    table = pd.DataFrame(rows)
-    if len(table):
-        table["epistasis_q"] = benjamini_hochberg(table["epistasis_p"])
-        table["edge_knockout_q"] = benjamini_hochberg(table["edge_knockout_p"])
-    return table
+    return pd.DataFrame(rows)
 
 
-_EFFECTS = ("epistasis", "epistasis_cut", "control", "main_a", "main_b", "neither", "edge", "edge_moved")
+_EFFECTS = (
+    "epistasis", "epistasis_cut", "epistasis_isolated", "control", "main_a", "main_b", "neither", "edge", "edge_moved",
+)  # fmt: skip
 
 
 def _one_pair(
@@ -117,7 +132,9 @@ def _one_pair(
     beyond_control = np.sign(mean) * (effect["epistasis"] - effect["control"]).mean(0)
     beyond_moved = (np.abs(effect["edge"]) - np.abs(effect["edge_moved"])).mean(0)
     supporting = int(((np.sign(by_replicate) == np.sign(mean)) & (np.abs(by_replicate) > minimum)).sum())
-    mediated = 1 - effect["epistasis_cut"].mean() / mean if abs(mean) > minimum else np.nan
+    # Shares of an effect that does not count say nothing.
+    whole = mean if abs(mean) > minimum else np.nan
+    cut, isolated = effect["epistasis_cut"].mean(), effect["epistasis_isolated"].mean()
     return {
         "n_instances": effect["epistasis"].shape[1],
         "main_a": effect["main_a"].mean(),
@@ -130,7 +147,9 @@ def _one_pair(
         "control_epistasis": effect["control"].mean(),
         "edge_knockout_effect": effect["edge"].mean(),
         "edge_knockout_p": sign_flip_p(beyond_moved, permutations=permutations, rng=draw),
-        "mediated_fraction": mediated,
+        "mediated_fraction": 1 - cut / whole,
+        "third_party_fraction": (cut - isolated) / whole,
+        "readout_fraction": isolated / whole,
         "seeds_supporting": supporting,
         "cell_neither": effect["neither"].mean(),
         "cell_a": (effect["neither"] + effect["main_a"]).mean(),

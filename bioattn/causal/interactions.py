@@ -1,6 +1,7 @@
 """Evidence on every pair of motifs, brought together, and the verdict that follows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,38 @@ from numpy.typing import NDArray
 from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction
 from bioattn.causal.decide import decide
 from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_statistics
+from bioattn.causal.knock_in_statistics import knock_in_statistics
+from bioattn.causal.nulls import benjamini_hochberg, benjamini_yekutieli
+from bioattn.causal.syntax import syntax_statistics
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.explain.coattention import CoAttention
 from bioattn.explain.pairs import PairData
 
 _PAIR = ["motif_a", "motif_b"]
+#: Effects of two designs agree if neither is more than this many times the other.
+_AGREE = float(np.e)
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """What was measured in the replicate models: a table for each, of the same instances, backgrounds and pairs.
+
+    Attributes
+    ----------
+    knockouts : sequence of DataFrame
+        `bioattn.causal.motif_ablation.knock_out`.
+    screens, knock_ins : sequence of DataFrame
+        `bioattn.causal.marginalize.KnockIn.pairs`: of all pairs in few backgrounds, and of the
+        tested ones in many, both with pairs of decoys. Empty for fixed sites.
+    syntaxes : sequence of DataFrame
+        `bioattn.causal.syntax.Syntax.pairs` of the tested pairs. Empty for fixed sites.
+    """
+
+    knockouts: Sequence[pd.DataFrame]
+    screens: Sequence[pd.DataFrame] = ()
+    knock_ins: Sequence[pd.DataFrame] = ()
+    syntaxes: Sequence[pd.DataFrame] = ()
 
 
 def interactions(
@@ -23,7 +50,7 @@ def interactions(
     data: PairData,
     pairs: pd.DataFrame,
     attention: Sequence[CoAttention],
-    knockouts: Sequence[pd.DataFrame],
+    interventions: Interventions,
 ) -> pd.DataFrame:
     """Table of all pairs with evidence at every level and a verdict.
 
@@ -36,29 +63,62 @@ def interactions(
         From `bioattn.explain.pairs.choose_pairs`.
     attention : sequence of CoAttention
         One for each replicate model.
-    knockouts : sequence of DataFrame
-        `bioattn.causal.motif_ablation.knock_out` of each replicate model, on the same instances.
+    interventions : Interventions
 
     Returns
     -------
     DataFrame
         Columns as in `bioattn.causal.decide.COLUMNS`.
     """
-    config = run.interactions
-    effects = [instance_effects(cells) for cells in knockouts]
-    minimum = (
-        config.minimum_effect if config.minimum_effect is not None else minimum_effect(effects, controls=data.controls)
-    )
-    statistics = pair_statistics(effects, minimum=minimum, permutations=config.permutations, seed=run.seed)
+    knockouts = interventions.knockouts
+    table = pairs.merge(_effects(run, data, interventions), how="left", on=_PAIR)
+    table["epistasis_q"] = benjamini_hochberg(table["epistasis_p"])
+    table["epistasis_q_by"] = benjamini_yekutieli(table["epistasis_p"])
+    table["edge_knockout_q"] = benjamini_hochberg(table["edge_knockout_p"])
     clean = pd.concat(list(knockouts)).groupby(_PAIR)["clean"].mean().rename("clean_fraction").reset_index()
     codes = alphabet.encode_batch(sequences["sequence"].tolist())
-    table = pairs.merge(statistics, how="left", on=_PAIR).merge(clean, how="left", on=_PAIR)
-    table = table.merge(cooccurrence(data.presence, gc_content(codes)), how="left", on=_PAIR)
-    table = table.merge(_measured(run, sequences, codes), how="left", on=_PAIR)
+    for more in (clean, cooccurrence(data.presence, gc_content(codes)), _measured(run, sequences, codes)):
+        table = table.merge(more, how="left", on=_PAIR)
+    if interventions.syntaxes:
+        syntax = syntax_statistics(interventions.syntaxes, permutations=run.interactions.permutations, seed=run.seed)
+        table = table.merge(syntax, how="left", on=_PAIR)
     table["n_replicates"] = len(knockouts)
-    table["minimum_effect"] = minimum
-    table["n_instances"] = table["n_instances"].fillna(0).astype(int)
-    return decide(_named(table, data, attention), config)
+    for name in ("n_instances", "n_backgrounds"):
+        table[name] = table[name].fillna(0).astype(int)
+    return decide(_named(table, data, attention), run.interactions)
+
+
+def _effects(run: RunConfig, data: PairData, interventions: Interventions) -> pd.DataFrame:
+    """Statistics of pairs: of knock-ins with what knock-outs say beside them, or of knock-outs alone."""
+    config = run.interactions
+    effects = [instance_effects(cells) for cells in interventions.knockouts]
+    if interventions.knock_ins:
+        found = knock_in_statistics(
+            interventions.screens, interventions.knock_ins, n_motifs=data.n_motifs, config=config, seed=run.seed
+        )
+        groups = pd.concat(effects).groupby(_PAIR)["epistasis"]
+        sizes = effects[0].groupby(_PAIR).size().rename("n_instances")
+        found = found.merge(pd.concat([groups.mean().rename("epistasis_ko"), sizes], axis=1), how="left", on=_PAIR)
+        return found.assign(
+            design="knock-in", design_agreement=_agreement(found["epistasis_effect"], found["epistasis_ko"])
+        )
+    minimum = config.minimum_effect
+    minimum = minimum_effect(effects, controls=data.controls) if minimum is None else minimum
+    found = pair_statistics(effects, minimum=minimum, permutations=config.permutations, seed=run.seed)
+    found["epistasis_ko"] = found["epistasis_effect"]
+    return found.assign(n_backgrounds=0, minimum_effect=minimum, scale="readout", design="knock-out")
+
+
+def _agreement(knock_in: pd.Series, knock_out: pd.Series) -> list[str]:
+    """Whether two designs give effects of the same sign and of sizes within a factor of e; "NA" without one."""
+    words = []
+    for one, other in zip(knock_in, knock_out, strict=True):
+        if not (np.isfinite(one) and np.isfinite(other)):
+            words.append("NA")
+        else:
+            ratio = one / other if other else np.inf
+            words.append("yes" if 1 / _AGREE < ratio < _AGREE else "no")
+    return words
 
 
 def _measured(run: RunConfig, sequences: pd.DataFrame, codes: NDArray[np.uint8]) -> pd.DataFrame:

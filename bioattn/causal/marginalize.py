@@ -90,6 +90,13 @@ def backgrounds_of(
     return Backgrounds(sequences, Slots(np.stack([left, left + distance], 1), reverse), arrangement < _ARRANGEMENTS / 2)
 
 
+def lowest(codes: NDArray[np.uint8], target: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The quarter of sequences (N, L) whose target (N,) is lowest; those without one are left out."""
+    order = np.argsort(target, kind="stable")
+    known = int(np.isfinite(target).sum())
+    return codes[np.sort(order[: max(known // 4, 1)])]
+
+
 def clear_bp(model: SequenceModel) -> int:
     """Bases between two edits that touch no token in common."""
     return 2 * (model.receptive_field_bp // 2) + model.token_bp

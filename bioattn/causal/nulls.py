@@ -1,5 +1,7 @@
 """Null distributions and multiple testing."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
@@ -17,6 +19,16 @@ def sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.rando
     signs = rng.integers(0, 2, (permutations, len(values))) * 2 - 1
     tolerance = 1e-12 * np.abs(values).sum()  # the same sum in another order is no smaller sum
     return float((1 + (signs @ values >= values.sum() - tolerance).sum()) / (1 + permutations))
+
+
+def two_sided_sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.random.Generator) -> float:
+    """Permutation p-value, with +1, of paired differences (N,) having a mean other than zero; NaNs are left out."""
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return float("nan")
+    signs = rng.integers(0, 2, (permutations, len(values))) * 2 - 1
+    tolerance = 1e-12 * np.abs(values).sum()
+    return float((1 + (np.abs(signs @ values) >= abs(values.sum()) - tolerance).sum()) / (1 + permutations))
 
 
 def minimum_effect_p(replicates: NDArray[np.float64], minimum: float) -> float:
@@ -51,9 +63,57 @@ def crossed_bootstrap(
 
 def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
     """BH-adjusted p-values; NaN stays NaN and counts as no test."""
+    return _adjusted(p_values, "bh")
+
+
+def _adjusted(p_values: ArrayLike, method: Literal["bh", "by"]) -> NDArray[np.float64]:
     p = np.asarray(p_values, dtype=np.float64)
     q = np.full(p.shape, np.nan)
     tested = np.isfinite(p)
     if tested.any():
-        q[tested] = stats.false_discovery_control(p[tested])
+        q[tested] = stats.false_discovery_control(p[tested], method=method)
+    return q
+
+
+def benjamini_yekutieli(p_values: ArrayLike) -> NDArray[np.float64]:
+    """P-values adjusted for any dependence between tests; NaN stays NaN and counts as no test."""
+    return _adjusted(p_values, "by")
+
+
+def max_statistic_p(values: NDArray[np.float64], *, permutations: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """P-values (P,) that hold for all P tests at once: permutation of the largest statistic (Westfall & Young 1993).
+
+    Parameters
+    ----------
+    values : ndarray, shape (P, N)
+        Paired differences of each test in the same N units, whose signs are flipped for all tests
+        together. The statistic is the size of the mean over its standard error.
+    """
+    n = values.shape[1]
+    squares = (values**2).sum(1)
+    signs = rng.integers(0, 2, (permutations, n)) * 2 - 1
+
+    def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        spread = np.sqrt(np.maximum(squares - sums**2 / n, 0) / max(n - 1, 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: NDArray[np.float64] = np.where(sums == 0, 0.0, np.abs(sums) / spread)
+        return found
+
+    largest = np.sort(statistic(signs @ values.T).max(1))
+    observed = statistic(values.sum(1)) * (1 - 1e-12)
+    return (1 + permutations - np.searchsorted(largest, observed, side="left")) / (1 + permutations)
+
+
+def decoy_q(targets: NDArray[np.float64], decoys: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Target-decoy q-values (P,) of statistics of which large ones count, from decoys that are null.
+
+    The false discovery rate above a threshold is estimated as (1 + decoys above it) / (targets
+    above it), decoys weighted for their number; q is the lowest rate at which a target passes.
+    """
+    order = np.argsort(-targets, kind="stable")
+    above = np.arange(1, len(targets) + 1)
+    n_decoys = (decoys[:, None] >= targets[order]).sum(0)
+    rate = (1 + n_decoys) * (len(targets) / max(len(decoys), 1)) / above
+    q = np.empty(len(targets))
+    q[order] = np.minimum(np.minimum.accumulate(rate[::-1])[::-1], 1.0)
     return q

@@ -38,8 +38,13 @@ LAZY: dict[str, tuple[str, str]] = {
         "Attribute the readout to bases, and test which attribution is faithful.",
     ),
     "coattention": ("bioattn.cli.coattention:coattention", "Measure co-attention of motif pairs in one model."),
+    "screen": ("bioattn.cli.knockin:screen", "Put all motif pairs into a few backgrounds of one model."),
     "candidates": ("bioattn.cli.candidates:candidates", "Choose the motif pairs that interventions will test."),
     "knockout": ("bioattn.cli.knockout:knockout", "Knock out motif pairs and attention edges in one model."),
+    "knockin": (
+        "bioattn.cli.knockin:knockin",
+        "Put chosen motif pairs into many backgrounds, and compare their distances and strands.",
+    ),
     "interactions": ("bioattn.cli.interactions:interactions", "Combine replicates into one verdict for each pair."),
     "report": ("bioattn.cli.report:report", "Write one self-contained HTML file about a run."),
     "config": ("bioattn.cli.config:config", "Check a configuration file and print it with all defaults."),

@@ -1,10 +1,11 @@
-"""Verb `candidates`: pairs whose co-attention passes, and the random sample of others that is tested with them."""
+"""Verb `candidates`: pairs that are tested: co-attention passes, or the screen shows something, and a random sample."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bioattn.causal.knock_in_statistics import screened
 from bioattn.cli.options import Fold, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
 from bioattn.explain.coattention import candidate_table, load_coattention
@@ -18,6 +19,9 @@ def candidates(
     split: Split,
     coattention: Annotated[list[Path], typer.Option(help="Co-attention of one model; repeat for every replicate.")],
     out: Annotated[Path, typer.Option(help="Table of all pairs (TSV).")],
+    screen: Annotated[
+        list[Path] | None, typer.Option(help="Table of the verb screen for the same model; repeat likewise.")
+    ] = None,
     fold: Fold = 0,
     run: Run = None,
 ) -> None:
@@ -28,7 +32,13 @@ def candidates(
     data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
     rules = chosen.interactions
     table = candidate_table(replicates, floor_bits=rules.attention_floor_bits, q_value=rules.q_value)
-    table = choose_pairs(table, data, n_noncandidates=rules.n_noncandidates, seed=chosen.seed)
+    promising = None
+    if screen:
+        seen = screened([read_parquet(path) for path in screen], n_motifs=data.n_motifs, config=rules)
+        table = table.merge(seen, how="left", on=["motif_a", "motif_b"])
+        shows = table["screen_epistasis"].abs() > table.pop("minimum_effect") / 2
+        promising = (shows | (table["attention_effect_bits"] >= rules.screen_floor_bits)).to_numpy()
+    table = choose_pairs(table, data, n_noncandidates=rules.n_noncandidates, seed=chosen.seed, promising=promising)
     record = step_record(chosen, "coattention", n_replicates=len(replicates), fold=fold)
     write_tsv(out, table, record)
     typer.echo(f"{out}: {table['candidate'].sum()} candidates, {table['tested'].sum()} of {len(table)} pairs to test")

@@ -7,7 +7,9 @@ import pandas as pd
 import typer
 
 from bioattn.causal.decide import COLUMNS
+from bioattn.causal.interactions import Interventions
 from bioattn.causal.interactions import interactions as combine
+from bioattn.causal.syntax import spacing_curves
 from bioattn.cli.options import Fold, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
 from bioattn.errors import DataError
@@ -24,25 +26,37 @@ def interactions(
     candidates: Annotated[Path, typer.Option(help="Table of the verb candidates.")],
     coattention: Annotated[list[Path], typer.Option(help="Co-attention of one model; repeat for every replicate.")],
     knockout: Annotated[list[Path], typer.Option(help="Knock-outs in the same models, in the same order.")],
-    out: Annotated[Path, typer.Option(help="Folder for interactions.tsv and columns.tsv.")],
+    out: Annotated[Path, typer.Option(help="Folder for interactions.tsv, columns.tsv and spacing.tsv.")],
+    screen: Annotated[list[Path] | None, typer.Option(help="Screen of all pairs in the same models.")] = None,
+    knockin: Annotated[list[Path] | None, typer.Option(help="Knock-ins in the same models.")] = None,
+    syntax: Annotated[list[Path] | None, typer.Option(help="Arrangements in the same models.")] = None,
     fold: Fold = 0,
     run: Run = None,
 ) -> None:
     """Combine replicates into one verdict for each pair."""
     chosen = load_run(settings, run)
-    if len(coattention) != len(knockout):
+    more = {"screen": screen or [], "knock-in": knockin or [], "syntax": syntax or []}
+    counts = {"co-attention": len(coattention), "knock-out": len(knockout)} | {
+        name: len(paths) for name, paths in more.items() if paths or any(more.values())
+    }
+    if len(set(counts.values())) > 1:
         raise DataError(
-            f"every replicate needs both tables, got {len(coattention)} co-attention, {len(knockout)} knock-out"
+            "every replicate needs all tables, got " + ", ".join(f"{n} {name}" for name, n in counts.items())
         )
     attention, records = zip(*map(load_coattention, coattention), strict=True)
     geometry = Geometry(**records[0]["geometry"])
     table = read_parquet(sequences)
     data = pair_data(chosen, table, read_parquet(split), fold=fold, geometry=geometry)
-    result = combine(chosen, table, data, read_tsv(candidates), attention, [read_parquet(k) for k in knockout])
+    interventions = Interventions(*([read_parquet(path) for path in paths] for paths in (knockout, *more.values())))
+    result = combine(chosen, table, data, read_tsv(candidates), attention, interventions)
     record = step_record(chosen, "interactions", n_replicates=len(knockout), fold=fold)
     with replacing_folder(out) as folder:
         write_tsv(folder / "interactions.tsv", result, record)
         dictionary = pd.DataFrame(COLUMNS.items(), columns=["column", "definition"])
         write_tsv(folder / "columns.tsv", dictionary, record)
-    counts = result["verdict"].value_counts()
-    typer.echo(f"{out}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+        curves = spacing_curves(interventions.syntaxes, seed=chosen.seed)
+        names = dict(enumerate(motif.name for motif in data.motifs))
+        curves = curves.assign(motif_a=curves["motif_a"].map(names), motif_b=curves["motif_b"].map(names))
+        write_tsv(folder / "spacing.tsv", curves, record)
+    verdicts = result["verdict"].value_counts()
+    typer.echo(f"{out}: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))

@@ -36,6 +36,8 @@ class PairData:
     ----------
     codes : ndarray, uint8, shape (N, L)
         Held-out sequences.
+    rows : ndarray of int, shape (N,)
+        Which sequences of the run they are.
     motifs : list of Motif
         The library; motif indices in all tables point here.
     hits, instances : DataFrame
@@ -52,6 +54,7 @@ class PairData:
     """
 
     codes: NDArray[np.uint8]
+    rows: NDArray[np.int64]
     motifs: list[Motif]
     hits: pd.DataFrame
     instances: pd.DataFrame
@@ -123,7 +126,7 @@ def pair_data(
         )
     controls = [site.control for site in run.motifs.sites] or [False] * len(motifs)
     occupied = _functional_sites(run, len(held)) if run.motifs.sites else hits[["sequence", "start", "end"]]
-    return PairData(everything[held], motifs, hits, instances, occupied, controls, presence, flank_bp)
+    return PairData(everything[held], held, motifs, hits, instances, occupied, controls, presence, flank_bp)
 
 
 def _library_hits(
@@ -186,17 +189,30 @@ def _check_two(motifs: Sequence[Motif]) -> None:
         raise ConfigError(f"pairs need at least 2 motifs or sites, got {len(motifs)}: see the section motifs")
 
 
-def choose_pairs(candidates: pd.DataFrame, data: PairData, *, n_noncandidates: int, seed: int) -> pd.DataFrame:
+def choose_pairs(
+    candidates: pd.DataFrame,
+    data: PairData,
+    *,
+    n_noncandidates: int,
+    seed: int,
+    promising: NDArray[np.bool_] | None = None,
+) -> pd.DataFrame:
     """Candidates with the column `tested`: all candidates, and a random sample of the other pairs that occur.
 
     The sample is what shows whether interventions also find what attention missed.
+
+    Parameters
+    ----------
+    promising : ndarray, bool, optional
+        Further pairs, one for each row of `candidates`, that are tested without being candidates.
     """
     occurs = data.instances.groupby(["motif_a", "motif_b"]).size().rename("n_sequences").reset_index()
     table = candidates.merge(occurs, how="left", on=["motif_a", "motif_b"]).fillna({"n_sequences": 0})
     table["n_sequences"] = table["n_sequences"].astype(int)
     present = table["n_sequences"] > 0
-    others = table.index[present & ~table["candidate"]].to_numpy()
+    chosen = table["candidate"] if promising is None else table["candidate"] | promising
+    others = table.index[present & ~chosen].to_numpy()
     draw = rng.stream(seed, "pairs", "noncandidates")
     sample = others if len(others) <= n_noncandidates else draw.choice(others, n_noncandidates, replace=False)
-    table["tested"] = (table["candidate"] & present) | table.index.isin(sample)
+    table["tested"] = (chosen & present) | table.index.isin(sample)
     return table

@@ -9,6 +9,7 @@ import pandas as pd
 from bioattn.config import RunConfig
 from bioattn.plot.interactions import attention_epistasis, four_cells
 from bioattn.plot.network import interaction_network
+from bioattn.plot.spacing import spacing_curve
 from bioattn.plot.style import TELLING, VERDICTS
 from bioattn.report.blocks import (
     Block,
@@ -37,12 +38,15 @@ from bioattn.report.words import MODEL_KINDS, VERDICT_BOX, VERDICT_MEANING
 
 INTERACTIONS = "interactions/table/interactions.tsv"
 _COLUMNS = "interactions/table/columns.tsv"
+_SPACING = "interactions/table/spacing.tsv"
 _NEEDED = ["motif_a", "motif_b", "verdict", "epistasis_effect", "attention_effect_bits"]
 #: Rows in the page; browsers sort this many at once without a pause.
 _MOST_ROWS = 1500
 #: A larger table is not carried inside the page.
 _MOST_DOWNLOAD_ROWS = 20_000
 _MOST_CARDS = 6
+#: A smaller share of an epistasis is not named.
+_SHOWN = 0.005
 _COMPACT = [
     "motif_a", "motif_b", "verdict", "epistasis_effect", "epistasis_q", "attention_effect_bits", "cooccurrence_logodds",
     "mediated_fraction", "seeds_supporting", "evidence_level",
@@ -84,6 +88,7 @@ def interactions_section(files: ResultFiles, run: RunConfig) -> Section:
     blocks.append(Text(_summary(pairs)))
     blocks += _cards(pairs)
     blocks.append(Pictures(_pictures(pairs, run)))
+    blocks += _syntax(files, pairs)
     dictionary = files.table(_COLUMNS, ["column", "definition"], needed_for="definition of the columns")
     if isinstance(dictionary, Notice):
         blocks.append(dictionary)
@@ -112,14 +117,19 @@ def _true(values: pd.Series) -> pd.Series:
 
 
 def _cards(pairs: pd.DataFrame) -> list[Block]:
-    telling = pairs[pairs["verdict"].isin(TELLING)].copy()
-    if telling.empty:
+    top = _standing_out(pairs)
+    if top.empty:
         return [Text("No pair showed anything beyond chance that would deserve a card.")]
-    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
-    telling = telling.assign(_order=telling["verdict"].map(order), _size=telling["epistasis_effect"].abs())
-    top = telling.sort_values(["_order", "_size"], ascending=[True, False], kind="stable").head(_MOST_CARDS)
     cards = [_pair_card(row) for row in records(top)]
     return [Heading("The pairs that stand out"), Cards("", cards)]
+
+
+def _standing_out(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that get a card: by verdict, then by size."""
+    telling = pairs[pairs["verdict"].isin(TELLING)]
+    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
+    telling = telling.assign(_order=telling["verdict"].map(order), _size=telling["epistasis_effect"].abs())
+    return telling.sort_values(["_order", "_size"], ascending=[True, False], kind="stable").head(_MOST_CARDS)
 
 
 def _pair_card(row: dict[str, Any]) -> Card:
@@ -127,8 +137,11 @@ def _pair_card(row: dict[str, Any]) -> Card:
     facts = [Fact("epistasis", effect)]
     facts += [Fact("logic", str(row["logic"]))] if _known(row.get("logic")) else []
     facts.append(Fact("attention", f"{number(row['attention_effect_bits'])} bits"))
+    if _known(row.get("epistasis_ko")) and str(row.get("design")) == "knock-in":
+        agree = {"yes": " (agrees)", "no": " (disagrees)"}.get(str(row.get("design_agreement")), "")
+        facts.append(Fact("knocked out", f"{number(row['epistasis_ko'])}{agree}"))
     if _known(row.get("mediated_fraction")):
-        facts.append(Fact("through attention", percent(row["mediated_fraction"])))
+        facts.append(Fact("through attention", _shares(row)))
     if _known(row.get("cooccurrence_logodds")):
         facts.append(Fact("co-occurrence", f"{number(row['cooccurrence_logodds'])} (log odds)"))
     if _known(row.get("seeds_supporting")) and _known(row.get("n_replicates")):
@@ -138,6 +151,46 @@ def _pair_card(row: dict[str, Any]) -> Card:
         f"{row['motif_a']} + {row['motif_b']}", text=text, chip=str(row["verdict"]),
         verdict=verdict_slug(row["verdict"]), picture=_cells_picture(row), facts=facts,
     )  # fmt: skip
+
+
+def _shares(row: dict[str, Any]) -> str:
+    """Share through the edge between the sites, and where the rest of the epistasis comes about."""
+    names = {"third_party_fraction": "other tokens", "readout_fraction": "the readout"}
+    shown = {place: row[name] for name, place in names.items() if _known(row.get(name)) and abs(row[name]) >= _SHOWN}
+    rest = [f"{percent(share)} in {place}" for place, share in shown.items()]
+    return percent(row["mediated_fraction"]) + (f"; {', '.join(rest)}" if rest else "")
+
+
+def _syntax(files: ResultFiles, pairs: pd.DataFrame) -> list[Block]:
+    """Epistasis against distance and strands, of the pairs that have a card; nothing where sites are fixed."""
+    if not (files.root / _SPACING).exists():
+        return []
+    table = files.table(_SPACING, ["motif_a", "motif_b", "distance_bp", "epistasis"], needed_for="distances of pairs")
+    if isinstance(table, Notice):
+        return [table]
+    pictures = []
+    for row in records(_standing_out(pairs)):
+        part = table[(table["motif_a"] == row["motif_a"]) & (table["motif_b"] == row["motif_b"])]
+        if len(part):
+            pictures.append(_spacing_picture(row, part))
+    if not pictures:
+        return []
+    text = (
+        "Both motifs lie around the middle of the same backgrounds, at every distance and in either order. Bands: 95 % "
+        "intervals over backgrounds; grey: epistasis that does not count."
+    )
+    return [Heading("Distance, strands and order"), Text(text), Pictures(pictures)]
+
+
+def _spacing_picture(row: dict[str, Any], curves: pd.DataFrame) -> Picture:
+    a, b = str(row["motif_a"]), str(row["motif_b"])
+    tests = {"distance": "spacing_q", "strand": "orientation_q", "order": "order_q"}
+    told = [f"{what} q = {p_value(row[name])}" for what, name in tests.items() if _known(row.get(name))]
+    return picture(
+        spacing_curve(curves, minimum=row.get("minimum_effect"), names=(a, b)),
+        alt=f"Lines: epistasis of {a} and {b} at each distance, on the same strand and on opposite ones",
+        caption=f"{a} + {b}: {', '.join(told)}.",
+    )
 
 
 def _cells_picture(row: dict[str, Any]) -> Picture | None:

@@ -213,13 +213,32 @@ def _interventions(run: RunConfig) -> str:
         if inter.minimum_effect is not None
         else "beyond a minimum set from main effects and decoys"
     )
+    knocked_out = (
+        f"In up to {inter.instances_per_pair} held-out sequences each, either site and both were replaced by shuffles "
+        f"of their letters that hold no motif ({inter.draws} draws)"
+    )
+    formula = f"epistasis, f(ab) - f(a) - f(b) + f(neither), was measured on the {run.task.scale} scale"
+    if run.inserts_pairs:
+        kind = "shuffled held-out sequences"
+        if inter.background_kind == "natural":
+            kind = "held-out sequences of the lowest quarter of the target"
+        chosen = (
+            f"All pairs of motifs were put into {inter.screen_backgrounds} backgrounds ({kind}), alone and together; "
+            f"candidates, pairs with {setting(inter.screen_floor_bits)} bits or half of the effect that counts, and "
+            f"{inter.n_noncandidates} random others into {inter.backgrounds} more, and {formula}, with orders, strands "
+            "and distances that take turns. Inserted sites score like hits. Distances, strands and orders were "
+            f"compared in {inter.syntax_backgrounds} backgrounds. {knocked_out}, for comparison."
+        )
+        control = "with a decoy (columns of the second motif in another order) in its place"
+    else:
+        chosen = (
+            f"All candidates and {inter.n_noncandidates} random other pairs were tested. {knocked_out}, and {formula}."
+        )
+        control = "with a control locus of the same width"
     return (
-        f"All candidates and {inter.n_noncandidates} random other pairs were tested on up to "
-        f"{inter.instances_per_pair} held-out sequences each: either site and both were replaced by shuffles of their "
-        f"letters that hold no motif ({inter.draws} draws) and epistasis, f(ab) - f(a) - f(b) + f(neither), was "
-        f"measured on the {run.task.scale} scale. A pair is "
+        f"{chosen} A pair is "
         f"supported if epistasis {minimum} has q < {setting(inter.q_value)} (t-test over replicates, "
-        "Benjamini-Hochberg), exceeds the epistasis with a control locus of the same width (sign-flip permutation p < "
+        f"Benjamini-Hochberg), exceeds the epistasis {control} (sign-flip permutation p < "
         f"{setting(inter.q_value)}) and recurs in {percent(inter.support)} of the replicates; 'causal in model' also "
         f"needs {percent(inter.mediated_floor)} of "
         "it to vanish when attention between the two sites is blocked, and no co-occurrence beyond "

@@ -3,7 +3,7 @@
 #: What each verdict says, in the order of how much it claims.
 VERDICT_MEANING = {
     "causal in model": (
-        "Removing one motif changes what the other one does to the prediction, more than chance and noise explain, in "
+        "One motif changes what the other one does to the prediction, more than chance and noise explain, in "
         "most replicates. At evidence level L3, blocking attention between the two removes most of that change; at "
         "level L4b, measurements of a randomised library show an interaction of the same sign."
     ),
@@ -26,9 +26,10 @@ VERDICT_MEANING = {
 
 VERDICT_BOX = (
     "Attention is correlation: a high weight says that the model read one place while describing another, not that the "
-    "first place causes anything. Every candidate from attention is therefore put to an experiment on the model: its "
-    "motifs are removed one by one and together from real held-out sequences, and the prediction is read again. Random "
-    "pairs that attention did not point to are tested the same way.",
+    "first place causes anything. Every candidate from attention is therefore put to experiments on the model: its "
+    "motifs are put alone and together into many backgrounds, and removed one by one and together from real held-out "
+    "sequences, and the prediction is read again. Random pairs that attention did not point to, and pairs with a decoy "
+    "(a motif with its columns in another order), are tested the same way.",
     "'Causal in model' means that such interventions change the model's output as an interaction. It does not mean "
     "that the two proteins touch, nor that the cell behaves like the model: the model learned from observations, and a "
     "cause that is not in the sequence can look like an interaction of motifs. Only data in which the motifs "
@@ -178,8 +179,9 @@ LIMITS = (
     "readout go together is invisible to the model. That is why a pair that co-occurs is never called causal from "
     "observational data alone, even if it is: true interactions between co-occurring motifs are lost to this rule.",
     "A motif stands for all factors that bind sequences like it. Naming a family member is beyond these data.",
-    "Removed sites are replaced by their own letters in another order that matches no motif. Such a sequence may still "
-    "be unlike anything the model was trained on.",
+    "Motifs are put into shuffled sequences, and removed sites are replaced by their own letters in another order that "
+    "matches no motif. Such sequences may be unlike anything the model was trained on; that both designs agree (column "
+    "design_agreement) speaks against it.",
     "Pairs whose sites overlap, or that lie within the reach of one filter, cannot be separated and are not tested.",
     "'Not supported' is the absence of evidence for an effect of a size that counts, not proof that there is none.",
     "Replicates share one data set unless they were resampled; agreement between them does not remove what the data "

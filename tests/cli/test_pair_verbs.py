@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bioattn.causal.decide import CAUSAL, COLUMNS, HIDDEN, VERDICTS
+from bioattn.causal.decide import CAUSAL, COLUMNS, HIDDEN, NOT_TESTED, VERDICTS
 from bioattn.cli.app import main
 from bioattn.config import load_run
 from bioattn.io.motifs import load_motifs
@@ -14,6 +14,8 @@ from bioattn.io.tables import read_record, read_tsv
 from bioattn.models import build_model, save_model
 
 SEEDS = (1, 2, 3)
+#: What the last verb about pairs reads of each replicate.
+TABLES = ("coattention", "knockout", "screen", "knockin", "syntax")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,10 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     planted["data"]["simulate"] = {"n_sequences": 600}
     planted["explain"] = {"ism_sequences": 3, "motifs_per_head": 1}
     planted["motifs"]["naming_tax_group"] = None
-    planted["interactions"] = {"instances_per_pair": 10, "draws": 1, "permutations": 99, "min_instances": 5}
+    planted["interactions"] = {
+        "instances_per_pair": 10, "draws": 1, "permutations": 99, "min_instances": 5, "n_noncandidates": 20,
+        "backgrounds": 16, "screen_backgrounds": 8, "syntax_backgrounds": 8, "spacing_step_bp": 30,
+    }  # fmt: skip
     (work / "config.yaml").write_text(yaml.safe_dump({"runs": {"planted": planted}}))
     settings = ["--settings", work / "config.yaml"]
     data = ["--sequences", work / "data" / "sequences.parquet", "--split", work / "split" / "split.parquet"]
@@ -40,16 +45,28 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_model(work / f"model{seed}", model, config=run.model, motifs=motifs, record=record)
         inputs = [*settings, *data, "--model", work / f"model{seed}"]
         call("coattention", *inputs, "--out", work / f"coattention{seed}.npz")
-    attention = [word for seed in SEEDS for word in ("--coattention", work / f"coattention{seed}.npz")]
-    call("candidates", *settings, *data, *attention, "--out", work / "candidates.tsv")
+        call("screen", *inputs, "--out", work / f"screen{seed}.parquet")
+    call("candidates", *settings, *data, *tables(work, "coattention", "screen"), "--out", work / "candidates.tsv")
     candidates = ["--candidates", work / "candidates.tsv"]
     for seed in SEEDS:
         inputs = [*settings, *data, "--model", work / f"model{seed}"]
         call("knockout", *inputs, *candidates, "--out", work / f"knockout{seed}.parquet")
-    knockouts = [word for seed in SEEDS for word in ("--knockout", work / f"knockout{seed}.parquet")]
-    call("interactions", *settings, *data, *candidates, *attention, *knockouts, "--out", work / "table")
+        knocked_in = ["--out", work / f"knockin{seed}.parquet", "--syntax", work / f"syntax{seed}.parquet"]
+        call("knockin", *inputs, *candidates, *knocked_in)
+    call("interactions", *settings, *data, *candidates, *tables(work, *TABLES), "--out", work / "table")
     call("heads", *settings, *data, "--model", work / "model1", "--out", work / "heads")
     return work
+
+
+def tables(work: Path, *names: str) -> list[object]:
+    """Options that name the tables of all replicates."""
+    endings = {"coattention": "npz"}
+    return [
+        word
+        for name in names
+        for seed in SEEDS
+        for word in (f"--{name}", work / f"{name}{seed}.{endings.get(name, 'parquet')}")
+    ]
 
 
 def call(*words: object) -> None:
@@ -67,7 +84,9 @@ def test_every_pair_has_a_row_with_every_defined_column(folder: Path):
     dictionary = read_tsv(folder / "table" / "columns.tsv")
     assert len(table) == 66 and list(table.columns) == list(COLUMNS) == dictionary["column"].tolist()
     assert set(table["verdict"]) <= set(VERDICTS) and table["sentence"].str.len().min() > 10
-    assert (table["n_instances"] > 0).equals(table["tested"])
+    assert (table["n_instances"] > 0).equals(table["tested"]) and 0 < table["tested"].sum() < 66
+    assert (table["n_backgrounds"] == np.where(table["tested"], 16, 8)).all()
+    assert table["epistasis_effect"].notna().all() and (table["verdict"] != NOT_TESTED).all()
     assert read_record(folder / "table" / "interactions.tsv")["n_replicates"] == len(SEEDS)
 
 
@@ -88,18 +107,16 @@ def test_heads_verb_writes_all_its_files(folder: Path):
     assert (folder / "heads" / "contact_sheet.svg").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("spoilt", ["coattention2.npz", "knockout2.parquet", "candidates.tsv"])
+@pytest.mark.parametrize("spoilt", ["coattention2.npz", "knockin2.parquet", "candidates.tsv"])
 def test_missing_replicates_are_named(folder: Path, spoilt: str, capsys: pytest.CaptureFixture[str]):
     """A missing table ends in status 2 and its name; the earlier result stays."""
     before = (folder / "table" / "interactions.tsv").read_bytes()
     hidden = (folder / spoilt).rename(folder / "hidden")
     words = ["interactions", "--settings", folder / "config.yaml", "--candidates", folder / "candidates.tsv"]
     words += ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
-    for seed in SEEDS:
-        words += ["--coattention", folder / f"coattention{seed}.npz", "--knockout", folder / f"knockout{seed}.parquet"]
     try:
         with pytest.raises(SystemExit) as stopped:
-            call(*words, "--out", folder / "table")
+            call(*words, *tables(folder, *TABLES), "--out", folder / "table")
     finally:
         hidden.rename(folder / spoilt)
     error = capsys.readouterr().err

@@ -36,7 +36,7 @@ OUTPUTS = {
               "tracks.tsv", "cwms.npz", "readers.npz", "seqlets.bed", "summary.json"],
     "stability": ["stability.tsv", "head_matches.tsv"],
     "attribution": ["ism.parquet", "attributions.parquet", "head_tracks.parquet", "curves.tsv", "faithfulness.tsv"],
-    "interactions": ["interactions.tsv", "columns.tsv"],
+    "interactions": ["interactions.tsv", "columns.tsv", "spacing.tsv"],
 }
 OPTIONS = {
     "simulate": [], "ingest": ["samples"], "split": ["sequences"],
@@ -47,7 +47,9 @@ OPTIONS = {
     "coattention": ["sequences", "split", "fold", "model"],
     "stability": [],
     "candidates": ["sequences", "split", "fold"],
+    "screen": ["sequences", "split", "fold", "model"],
     "knockout": ["sequences", "split", "fold", "model", "candidates"],
+    "knockin": ["sequences", "split", "fold", "model", "candidates", "syntax"],
     "interactions": ["sequences", "split", "fold", "candidates"], "report": ["results"],
 }
 verb = sys.argv[1]
@@ -55,18 +57,20 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--settings", required=verb != "stability")
 for name in ["out", *OPTIONS[verb]]:
     parser.add_argument("--" + name, required=True)
-many = {"evaluate": ["model"], "candidates": ["coattention"], "interactions": ["coattention", "knockout"],
-        "stability": ["heads"]}.get(verb, [])
+many = {"evaluate": ["model"], "candidates": ["coattention", "screen"], "stability": ["heads"],
+        "interactions": ["coattention", "knockout", "screen", "knockin", "syntax"]}.get(verb, [])
 for name in many:
-    parser.add_argument("--" + name, action="append", required=True)
+    parser.add_argument("--" + name, action="append", required=name not in ("screen", "knockin", "syntax"))
 parser.add_argument("--pretrained")
 parser.add_argument("--fasta", action="append")
 options = parser.parse_args(sys.argv[2:])
 if options.settings:
     json.loads(Path(options.settings).read_text())
 for name in ["samples", "sequences", "split", "neighbours", "results", "model", "pretrained", "candidates",
-             "coattention", "knockout", "heads"]:
+             "coattention", "knockout", "screen", "knockin", "syntax", "heads"]:
     paths = getattr(options, name, None) or []
+    if verb == "knockin" and name == "syntax":
+        Path(paths).write_text("stub\\n")
     for path in [paths] if isinstance(paths, str) else paths:
         assert Path(path).exists(), path
 if Path("fail_" + verb).exists():
@@ -105,7 +109,8 @@ def small_config(**changes: Any) -> dict[str, Any]:
         "explain": {"n_sequences": 100, "ism_sequences": 4, "seqlets_per_head": 50},
         "interactions": {
             "n_sequences": 100, "instances_per_pair": 10, "draws": 1, "n_noncandidates": 2, "permutations": 99,
-            "min_instances": 5,
+            "min_instances": 5, "backgrounds": 16, "screen_backgrounds": 8, "syntax_backgrounds": 8,
+            "spacing_step_bp": 40,
         },
     }  # fmt: skip
     for section, keys in changes.items():

@@ -84,7 +84,7 @@ def test_every_step_runs_in_its_environment(stub_clone, make_config, conda):
     light = {prefixes[verb] for verb in ("simulate", "ingest", "split", "report")}
     model = {
         prefixes[verb]
-        for verb in ("train", "evaluate", "heads", "coattention", "candidates", "knockout", "interactions")
+        for verb in ("train", "evaluate", "heads", "coattention", "screen", "candidates", "knockin", "interactions")
     }
     assert len(light) == len(model) == 1
     assert light != model

@@ -6,13 +6,18 @@ import pytest
 
 ONCE = ["simulate", "ingest", "split", "evaluate", "stability", "candidates", "interactions", "report"]
 EXPLANATIONS = sorted(["stability", "report", *3 * ["heads", "attribution"]])
-PAIRS = sorted(["candidates", "interactions", "report", *3 * ["coattention", "knockout"]])
-ALL_VERBS = sorted([*ONCE, *3 * ["train", "heads", "attribution", "coattention", "knockout"]])
+INTERVENTIONS = ["screen", "knockout", "knockin"]
+PAIRS = sorted(["candidates", "interactions", "report", *3 * ["coattention", *INTERVENTIONS]])
+ALL_VERBS = sorted([*ONCE, *3 * ["train", "heads", "attribution", "coattention", *INTERVENTIONS]])
 
 
 def test_a_first_run_calls_every_step(done):
-    """Three seeds: three models, each explained; one of everything else."""
-    assert done.verbs() == ALL_VERBS
+    """Three seeds: three models, each explained; one of everything else, which gets the tables of all three."""
+    calls = done.calls()
+    assert sorted(call.split()[0] for call in calls) == ALL_VERBS
+    options = [call.split() for call in calls if call.startswith(("candidates", "interactions"))]
+    counts = [{f"--{name}": words.count(f"--{name}") for name in ("screen", "knockin", "syntax")} for words in options]
+    assert counts == [{"--screen": 3, "--knockin": 0, "--syntax": 0}, {"--screen": 3, "--knockin": 3, "--syntax": 3}]
 
 
 def test_a_second_run_has_nothing_to_do(done):
@@ -48,7 +53,7 @@ def test_another_seed_trains_one_model(done, make_config):
     verbs = sorted(call.split()[0] for call in calls)
     # The pairs to test are chosen from all replicates, so all of them are tested again.
     once = ["attribution", "candidates", "coattention", "evaluate", "heads", "interactions", "report", "stability"]
-    assert verbs == sorted([*once, "train", *4 * ["knockout"]])
+    assert verbs == sorted([*once, "screen", "train", *4 * ["knockout", "knockin"]])
     assert [call for call in calls if call.startswith("train")][0].split("--seed ")[1].startswith("4 ")
 
 
@@ -101,7 +106,20 @@ def test_a_run_without_motifs_has_no_interactions(stub_clone, make_config):
     (stub_clone.work / "samples.tsv").write_text("sample\tpath\tlabel\na\tmissing.fa\t1\n")
     stub_clone.write_config(document)
     stub_clone.run("--configfile", "config.yaml")
-    assert {"coattention", "candidates", "knockout", "interactions"}.isdisjoint(stub_clone.verbs())
+    assert {"coattention", "candidates", *INTERVENTIONS, "interactions"}.isdisjoint(stub_clone.verbs())
+
+
+def test_fixed_sites_are_knocked_out_where_they_are(stub_clone, make_config):
+    """Sites of an aligned library have their place, so nothing is put into backgrounds."""
+    sites = [{"name": "A", "start": 5, "end": 25}, {"name": "B", "start": 50, "end": 70}]
+    model = {"stem": {"kind": "conv", "n_filters": 4, "width": 5, "pool": 5}}
+    document = make_config(motifs={"jaspar_ids": [], "sites": sites}, model=model)
+    document["runs"]["tiny"]["data"] = {"samples": "samples.tsv"}
+    (stub_clone.work / "samples.tsv").write_text("sample\tpath\tlabel\na\tmissing.fa\t1\n")
+    stub_clone.write_config(document)
+    stub_clone.run("--configfile", "config.yaml")
+    verbs = stub_clone.verbs()
+    assert verbs.count("knockout") == 3 and "interactions" in verbs and {"screen", "knockin"}.isdisjoint(verbs)
 
 
 def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, make_config):
@@ -110,5 +128,5 @@ def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, mak
     stub_clone.run("--configfile", "config.yaml")
     verbs = set(stub_clone.verbs())
     assert {"train", "evaluate", "report"} <= verbs
-    explained = {"heads", "attribution", "stability", "coattention", "candidates", "knockout", "interactions"}
+    explained = {"heads", "attribution", "stability", "coattention", "candidates", *INTERVENTIONS, "interactions"}
     assert explained.isdisjoint(verbs)

@@ -51,7 +51,8 @@ with open("gpus.txt", "a") as log:
 """
     program.write_text(seen + program.read_text())
     stub_clone.write_config({**make_config(train={"seeds": [1]}), "environment": "gpu"})
-    rules = ["train", "evaluate", "heads", "stability", "attribution", "coattention", "candidates", "knockout"]
+    rules = ["train", "evaluate", "heads", "stability", "attribution", "coattention", "candidates"]
+    rules += ["screen", "knockout", "knockin"]
     monkeypatch.setattr(sys, "executable", str(cluster / "venv" / "bin" / "python"))
     stub_clone.run(
         "--workflow-profile", str(stub_clone.root / "workflow/profiles/slurm"),
@@ -65,6 +66,6 @@ with open("gpus.txt", "a") as log:
     )  # fmt: skip
     assert (stub_clone.work / "results/tiny/report.html").exists()
     gpus = dict(line.split() for line in (stub_clone.work / "gpus.txt").read_text().splitlines())
-    assert {gpus[verb] for verb in ("train", "heads", "attribution", "coattention", "knockout")} <= {"0", "1"}
+    assert {gpus[verb] for verb in ("train", "heads", "attribution", "coattention", "screen", "knockin")} <= {"0", "1"}
     assert gpus["split"] == gpus["stability"] == "None"
     assert stub_clone.verbs() == sorted([*rules, "simulate", "ingest", "split", "interactions", "report"])

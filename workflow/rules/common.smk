@@ -185,6 +185,15 @@ def if_explained(pattern):
     return paths
 
 
+def if_inserted(pattern):
+    """Input function: a file of every seed of fold 0, of a run whose motif pairs are put into backgrounds."""
+
+    def paths(wildcards):
+        return for_replicates(pattern)(wildcards) if RUNS[wildcards.run].inserts_pairs else []
+
+    return paths
+
+
 def if_pairs(*patterns):
     """Input function: results about pairs, which a run has that has motifs or sites, and attention."""
 

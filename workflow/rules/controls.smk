@@ -1,6 +1,34 @@
 """From candidates to verdicts: interventions on sites and attention edges, in every replicate."""
 
 
+rule screen:
+    """Put all motif pairs into a few backgrounds of one model, alone and together."""
+    input:
+        settings=settings_of("coattention"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
+        meme=motif_file_of,
+    output:
+        results("interactions", "seed{seed}", "screen.parquet"),
+    log:
+        results("logs", "screen", "seed{seed}.log"),
+    benchmark:
+        results("benchmarks", "screen", "seed{seed}.tsv")
+    conda:
+        TORCH_ENV
+    threads: training_threads
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=240,
+    params:
+        model=subpath(input.model, parent=True),
+    shell:
+        "python -m bioattn screen --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} --fold 0 --model {params.model:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule candidates:
     """Choose the motif pairs to intervene on: candidates, and a random sample of the others."""
     input:
@@ -8,6 +36,7 @@ rule candidates:
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
         coattention=for_replicates(results("interactions", "seed{seed}", "coattention.npz")),
+        screen=if_inserted(results("interactions", "seed{seed}", "screen.parquet")),
         meme=motif_file_of,
     output:
         results("interactions", "candidates.tsv"),
@@ -23,9 +52,10 @@ rule candidates:
         runtime=60,
     params:
         coattention=repeated("--coattention", "coattention"),
+        screen=repeated("--screen", "screen"),
     shell:
         "python -m bioattn candidates --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} {params.coattention:q} --fold 0 --out {output:q} > {log:q} 2>&1"
+        " --split {input.split:q} {params.coattention:q} {params.screen:q} --fold 0 --out {output:q} > {log:q} 2>&1"
 
 
 rule knockout:
@@ -58,6 +88,37 @@ rule knockout:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule knockin:
+    """Put chosen motif pairs into many backgrounds of one model, and compare their distances and strands."""
+    input:
+        settings=settings_of("coattention"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
+        candidates=results("interactions", "candidates.tsv"),
+        meme=motif_file_of,
+    output:
+        cells=results("interactions", "seed{seed}", "knockin.parquet"),
+        syntax=results("interactions", "seed{seed}", "syntax.parquet"),
+    log:
+        results("logs", "knockin", "seed{seed}.log"),
+    benchmark:
+        results("benchmarks", "knockin", "seed{seed}.tsv")
+    conda:
+        TORCH_ENV
+    threads: training_threads
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=480,
+    params:
+        model=subpath(input.model, parent=True),
+    shell:
+        "python -m bioattn knockin --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} --fold 0 --model {params.model:q} --candidates {input.candidates:q}"
+        " --out {output.cells:q} --syntax {output.syntax:q} > {log:q} 2>&1"
+
+
 rule interactions:
     """Combine the replicates into one verdict for each pair of motifs."""
     input:
@@ -67,6 +128,9 @@ rule interactions:
         candidates=results("interactions", "candidates.tsv"),
         coattention=for_replicates(results("interactions", "seed{seed}", "coattention.npz")),
         knockout=for_replicates(results("interactions", "seed{seed}", "knockout.parquet")),
+        screen=if_inserted(results("interactions", "seed{seed}", "screen.parquet")),
+        knockin=if_inserted(results("interactions", "seed{seed}", "knockin.parquet")),
+        syntax=if_inserted(results("interactions", "seed{seed}", "syntax.parquet")),
         meme=motif_file_of,
     output:
         table=report(
@@ -81,6 +145,7 @@ rule interactions:
             category="Interactions",
             labels={"run": "{run}", "table": "definition of the columns"},
         ),
+        spacing=results("interactions", "table", "spacing.tsv"),
     log:
         results("logs", "interactions.log"),
     benchmark:
@@ -97,7 +162,10 @@ rule interactions:
         out=subpath(output.table, parent=True),
         coattention=repeated("--coattention", "coattention"),
         knockout=repeated("--knockout", "knockout"),
+        screen=repeated("--screen", "screen"),
+        knockin=repeated("--knockin", "knockin"),
+        syntax=repeated("--syntax", "syntax"),
     shell:
         "python -m bioattn interactions --settings {input.settings:q} --sequences {input.sequences:q}"
         " --split {input.split:q} --candidates {input.candidates:q} {params.coattention:q} {params.knockout:q}"
-        " --fold 0 --out {params.out:q} > {log:q} 2>&1"
+        " {params.screen:q} {params.knockin:q} {params.syntax:q} --fold 0 --out {params.out:q} > {log:q} 2>&1"

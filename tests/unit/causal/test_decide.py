@@ -21,6 +21,7 @@ from bioattn.config import InteractionsConfig
 NAN = float("nan")
 #: A pair with every sign of an interaction and none of a common cause.
 INTERACTING = dict.fromkeys(COLUMNS, NAN) | {
+    "scale": "readout", "design": "knock-in",
     "motif_a": "A", "motif_b": "B", "motif_id_a": "M1", "motif_id_b": "M2", "tested": True, "candidate": True,
     "n_sequences": 300, "n_instances": 60, "n_replicates": 5, "seeds_supporting": 5, "attention_effect_bits": 2.0,
     "main_a": 0.1, "main_b": 0.1, "epistasis_effect": 1.0, "epistasis_ci_low": 0.9, "epistasis_ci_high": 1.1,

@@ -61,6 +61,7 @@ def made_up_effects(seed: int, *, epistasis: float, control: float = 0.0, n: int
                     "instance": i,
                     "epistasis": value,
                     "epistasis_cut": 0.25 * value,
+                    "epistasis_isolated": 0.05 * value,
                     "control": control,
                     "main_a": 1.0,
                     "main_b": 0.2,
@@ -80,10 +81,11 @@ def test_pair_statistics_give_back_what_was_put_in():
     assert row["epistasis_effect"] == pytest.approx(0.8, abs=0.03)
     assert row["epistasis_ci_low"] < 0.8 < row["epistasis_ci_high"]
     assert row["mediated_fraction"] == pytest.approx(0.75) and row["seeds_supporting"] == 5
-    assert row["epistasis_q"] < 1e-4 and row["permutation_p"] == 1 / 200 and row["edge_knockout_p"] == 1 / 200
+    assert row["third_party_fraction"] == pytest.approx(0.2) and row["readout_fraction"] == pytest.approx(0.05)
+    assert row["epistasis_p"] < 1e-4 and row["permutation_p"] == 1 / 200 and row["edge_knockout_p"] == 1 / 200
     assert [row[f"cell_{c}"] for c in ("neither", "a", "b")] == pytest.approx([3.0, 4.0, 3.2])
     assert row["cell_both"] == pytest.approx(5.0, abs=0.03)
-    assert null["epistasis_q"] > 0.9 and np.isnan(null["mediated_fraction"]) and null["seeds_supporting"] == 0
+    assert null["epistasis_p"] > 0.9 and np.isnan(null["mediated_fraction"]) and null["seeds_supporting"] == 0
 
 
 def test_minimum_effect_comes_from_mains_or_from_decoys():

@@ -18,6 +18,7 @@ from bioattn.errors import DataError
 from bioattn.plot import balance, curves, interactions, ism, logo, metrics, network, positions, scatter, split, training
 from bioattn.plot import contact_sheet as sheets
 from bioattn.plot import heads as head_plots
+from bioattn.plot import spacing as spacing_plots
 from bioattn.plot.save import svg_bytes
 from bioattn.plot.style import KINDS, STYLE, VERDICTS, figure_of
 
@@ -77,6 +78,14 @@ SCORES = pd.DataFrame(
 )
 CURVE = pd.DataFrame({"model": ["transformer"] * 3, "x": [0, 0.5, 1], "y": [0, 0.9, 1]})
 PROFILE = pd.DataFrame({"layer": 0, "head": 0, "position": [0, 4, 8], "received": [1.0, 2.0, 1.0], "background": 1.0})
+SPACING = pd.DataFrame(
+    {
+        "distance_bp": [-40, -30, 30, 40] * 2,
+        "same_strand": [True] * 4 + [False] * 4,
+        "epistasis": [1.0, 1.2, 0.9, 0.8, 0.1, 0.2, 0.0, 0.1],
+    }
+)
+SPACING = SPACING.assign(ci_low=SPACING["epistasis"] - 0.1, ci_high=SPACING["epistasis"] + 0.1)
 COUNTS = pd.DataFrame({"fold": [0, 0, 0], "subset": ["train", "validation", "test"], "n": [70, 10, 20]})
 SITES = (logo.Site("-10 box", 1, 3),)
 
@@ -103,6 +112,7 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "interaction_network": lambda: network.interaction_network(PAIRS),
     "attention_epistasis": lambda: interactions.attention_epistasis(PAIRS, floor=1.0, minimum=0.1),
     "four_cells": lambda: interactions.four_cells(np.array([0.0, 1.0, 1.0, 3.0])),
+    "spacing_curve": lambda: spacing_plots.spacing_curve(SPACING, minimum=0.1, names=("A", "B")),
     "split_bars": lambda: split.split_bars(COUNTS),
     "leakage_bars": lambda: split.leakage_bars(pd.DataFrame({"kind": ["same"], "fraction": [0.02]})),
 }
@@ -221,6 +231,19 @@ def test_additive_line_of_four_cells():
     ax = interactions.four_cells(np.array([1.0, 2.0, 4.0, 9.0]))
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert dashed[0].get_ydata()[0] == 5.0
+
+
+def test_spacing_has_a_line_for_each_strand_on_each_side():
+    """Lines hold the table's values and do not cross distance zero."""
+    ax = spacing_plots.spacing_curve(SPACING)
+    lines = {
+        tuple(line.get_xdata()): line.get_ydata().tolist()
+        for line in ax.lines[1:]
+        if line.get_color() == ax.lines[1].get_color()
+    }
+    assert lines == {(-40, -30): [1.0, 1.2], (30, 40): [0.9, 0.8]}
+    assert len(ax.lines) == 5
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["same strand", "opposite strands"]
 
 
 def test_dollar_signs_in_names_are_letters():

@@ -190,6 +190,24 @@ def test_verdict_counts_are_those_of_the_table(planted: Made, planted_html: str)
     assert {verdict: int(n) for n, verdict in tiles} == counts.to_dict()
 
 
+def test_pairs_that_stand_out_are_shown_over_distances(editable: Made):
+    """A curve for each pair with a card, its tests in the caption; the other design and the shares on the card."""
+    assert "Distance, strands and order" not in words(build_report(editable.root, editable.run))
+    path = editable.root / "interactions/table/interactions.tsv"
+    pairs = read_tsv(path)
+    more = {"design": "knock-in", "epistasis_ko": 1.5, "design_agreement": "yes", "spacing_q": 0.004, "order_q": 0.5}
+    write_tsv(path, pairs.assign(**more, third_party_fraction=0.06, readout_fraction=1e-9), {})
+    row = pairs[pairs["verdict"] == "causal in model"].iloc[0]
+    curve = {"distance_bp": [-30, 30], "same_strand": True, "epistasis": 1.0, "ci_low": 0.9, "ci_high": 1.1}
+    names = {"motif_a": row["motif_a"], "motif_b": row["motif_b"]}
+    write_tsv(editable.root / "interactions/table/spacing.tsv", pd.DataFrame(curve).assign(**names), {})
+    html = build_report(editable.root, editable.run)
+    assert f"{row['motif_a']} + {row['motif_b']}: distance q = 0.004, order q = 0.5." in words(html)
+    assert html.count("at each distance, on the same strand and on opposite ones") == 1
+    assert "1.50 (agrees)" in words(html) and "93 %; 6 % in other tokens" in words(html)
+    assert "in the readout" not in words(html)
+
+
 def test_truth_is_joined_whichever_way_round_a_pair_is_written(planted_html: str):
     """The planted pair is found although the truth names its motifs in the other order."""
     assert "1 of 1 planted interaction got the verdict 'causal in model'; 0 pairs without" in words(planted_html)

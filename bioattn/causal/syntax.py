@@ -1,0 +1,209 @@
+"""Syntax of a pair: what its epistasis depends on, distance, strands or order.
+
+Two motifs lie around the middle of a background, at every distance of a grid, in either
+order and each on either strand: all arrangements in the same backgrounds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bioattn import rng
+from bioattn.causal.insertions import Insertions, Placed, Slots
+from bioattn.causal.marginalize import clear_bp
+from bioattn.causal.nulls import benjamini_hochberg, two_sided_sign_flip_p
+from bioattn.data import alphabet
+from bioattn.data.motif import Motif, log_odds, score_threshold
+from bioattn.explain.tracks import shuffled
+from bioattn.models import SequenceModel
+
+_ARRANGEMENT = ["motif_a", "motif_b", "instance", "distance_bp", "same_strand"]
+_BOOTSTRAP = 1000
+
+
+class Syntax:
+    """Motifs at distances of each other, in backgrounds of one model.
+
+    Parameters
+    ----------
+    codes : ndarray, uint8, shape (M, L)
+        Sequences whose shuffles are the backgrounds; of different lengths the longer half.
+    motifs : sequence of Motif
+    n : int
+        Backgrounds.
+    step_bp : int
+        Step of the grid of distances, which goes up to half of the shortest background.
+    hit_p_value : float
+        Inserted sites score like hits of at most this p-value.
+    readout : int
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        codes: NDArray[np.uint8],
+        motifs: Sequence[Motif],
+        *,
+        n: int,
+        step_bp: int,
+        hit_p_value: float,
+        readout: int,
+        seed: int,
+        shuffle: bool = True,
+    ) -> None:
+        length = (codes != alphabet.PAD).sum(1)
+        long = np.flatnonzero(length >= np.median(length))
+        draw = rng.stream(seed, "syntax", "backgrounds")
+        chosen = np.sort(draw.choice(long, n, replace=n > len(long)))
+        backgrounds = shuffled(codes[chosen], seed, "syntax", "shuffle") if shuffle else codes[chosen]
+        widest = max(motif.width for motif in motifs)
+        shortest = int(length[chosen].min())
+        farthest = min(shortest // 2, shortest - widest)
+        self.distances = np.arange(widest + clear_bp(model), farthest + 1, step_bp)
+        # Four slots for each distance: left and right, each on both strands.
+        place = np.stack([-(self.distances // 2), self.distances - self.distances // 2], 1).ravel()
+        centre = (length[chosen] // 2)[:, None] + np.repeat(place, 2)
+        slots = Slots(centre, np.tile([False, True], (n, len(place))))
+        #: None where sequences are too short for two motifs in tokens of their own.
+        self.inserted: Insertions | None = None
+        if not len(self.distances):
+            return
+        self.inserted = Insertions(
+            model,
+            backgrounds,
+            motifs,
+            [score_threshold(log_odds(motif.ppm), hit_p_value) for motif in motifs],
+            slots,
+            readout=readout,
+            seed=seed,
+        )
+
+    def pairs(
+        self, pairs: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
+    ) -> pd.DataFrame:
+        """Epistasis of pairs in every arrangement.
+
+        Returns
+        -------
+        DataFrame
+            motif_a, motif_b, instance (background), distance_bp (centre of b less that of a),
+            same_strand, epistasis: the mean over both ways to be on the same strand or not.
+            Empty if the sequences are too short for two motifs in tokens of their own.
+        """
+        tables = [pd.DataFrame(columns=[*_ARRANGEMENT, "epistasis"])]
+        for i, (a, b) in enumerate(pairs):
+            if self.inserted is not None:
+                tables.append(self._pair(self.inserted, a, b))
+            if progress is not None:
+                progress(i + 1, len(pairs))
+        return pd.concat(tables[1:], ignore_index=True) if len(tables) > 1 else tables[0]
+
+    def _pair(self, made: Insertions, a: int, b: int) -> pd.DataFrame:
+        shape = (len(made.slots.centre), len(self.distances), 2, 2, 2)
+        row, distance, a_right, reverse_a, reverse_b = (index.ravel() for index in np.indices(shape))
+        slot_a, slot_b = 4 * distance + 2 * a_right + reverse_a, 4 * distance + 2 * (1 - a_right) + reverse_b
+        first, second = Placed(np.full(len(row), a), slot_a), Placed(np.full(len(row), b), slot_b)
+        epistasis = made.both(row, first, second) - made.single[a, row, slot_a] - made.single[b, row, slot_b]
+        table = pd.DataFrame(
+            {
+                "motif_a": a,
+                "motif_b": b,
+                "instance": row,
+                "distance_bp": np.where(a_right, -1, 1) * self.distances[distance],
+                "same_strand": reverse_a == reverse_b,
+                "epistasis": epistasis + made.plain[row],
+            }
+        )
+        return table.groupby(_ARRANGEMENT, as_index=False).mean()
+
+
+def syntax_statistics(replicates: Sequence[pd.DataFrame], *, permutations: int, seed: int) -> pd.DataFrame:
+    """What the epistasis of each pair depends on, over replicates.
+
+    Parameters
+    ----------
+    replicates : sequence of DataFrame
+        `Syntax.pairs` of each model, on the same backgrounds.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair: spacing_peak (distance in bp of the largest epistasis),
+        spacing_contrast (its size less the median over distances), spacing_p (distances
+        permuted within backgrounds); orientation_effect (same strand less opposite),
+        orientation_p, order_effect (b right of a less left of a), order_p (sign flips of
+        backgrounds, two-sided); and q-values over pairs (Benjamini-Hochberg).
+    """
+    table = _mean_over(replicates)
+    rows = []
+    for (a, b), part in table.groupby(["motif_a", "motif_b"]):
+        draw = rng.stream(seed, "nulls", "syntax", a, b)
+        rows.append({"motif_a": a, "motif_b": b} | _one_pair(part, permutations, draw))
+    names = ["motif_a", "motif_b", "spacing_peak", "spacing_contrast", "spacing_p", "orientation_effect"]
+    names += ["orientation_p", "order_effect", "order_p"]
+    result = pd.DataFrame(rows, columns=names)
+    for name in ("spacing", "orientation", "order"):
+        result[f"{name}_q"] = benjamini_hochberg(result.pop(f"{name}_p").to_numpy(np.float64))
+    return result
+
+
+def spacing_curves(replicates: Sequence[pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """Epistasis of each pair at each distance, on the same strand and on opposite ones, over replicates.
+
+    Returns
+    -------
+    DataFrame
+        motif_a, motif_b, distance_bp, same_strand, epistasis, ci_low, ci_high (bootstrap over backgrounds), n.
+    """
+    table = _mean_over(replicates)
+    rows = []
+    keys = ["motif_a", "motif_b", "distance_bp", "same_strand"]
+    for key, part in table.groupby(keys):
+        values = part["epistasis"].to_numpy()
+        draw = rng.stream(seed, "nulls", "spacing", *key)
+        low, high = np.quantile(draw.choice(values, (_BOOTSTRAP, len(values))).mean(1), [0.025, 0.975])
+        rows.append([*key, values.mean(), low, high, len(values)])
+    return pd.DataFrame(rows, columns=[*keys, "epistasis", "ci_low", "ci_high", "n"])
+
+
+def _mean_over(replicates: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    if not replicates:
+        return pd.DataFrame(columns=[*_ARRANGEMENT, "epistasis"])
+    return pd.concat(list(replicates)).groupby(_ARRANGEMENT, as_index=False)[["epistasis"]].mean()
+
+
+def _one_pair(part: pd.DataFrame, permutations: int, draw: np.random.Generator) -> dict[str, Any]:
+    """Statistics of one pair from its arrangements."""
+    by_distance = part.assign(distance_bp=part["distance_bp"].abs()).pivot_table(
+        index="instance", columns="distance_bp", values="epistasis"
+    )
+    values = by_distance.to_numpy()
+    profile = values.mean(0)
+    order = draw.random((permutations, *values.shape)).argsort(-1)
+    null = np.take_along_axis(np.broadcast_to(values, order.shape), order, -1).mean(1)
+    contrast, contrasts = _contrast(profile), _contrast(null)
+    tolerance = 1e-12 * np.abs(values).max()
+    same = part.pivot_table(index="instance", columns="same_strand", values="epistasis")
+    right = part.assign(right=part["distance_bp"] > 0).pivot_table(
+        index="instance", columns="right", values="epistasis"
+    )
+    orientation, side = ((t[True] - t[False]).to_numpy() for t in (same, right))
+    return {
+        "spacing_peak": float(by_distance.columns[np.abs(profile).argmax()]),
+        "spacing_contrast": float(contrast),
+        "spacing_p": (1 + (contrasts >= contrast - tolerance).sum()) / (1 + permutations),
+        "orientation_effect": orientation.mean(),
+        "orientation_p": two_sided_sign_flip_p(orientation, permutations=permutations, rng=draw),
+        "order_effect": side.mean(),
+        "order_p": two_sided_sign_flip_p(side, permutations=permutations, rng=draw),
+    }
+
+
+def _contrast(profile: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest size of a profile (..., D) less the median size."""
+    size = np.abs(profile)
+    result: NDArray[np.float64] = size.max(-1) - np.median(size, -1)
+    return result

@@ -1,0 +1,108 @@
+"""Syntax: distances, strands and orders on which a planted epistasis depends are found, and no others."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy_heads import random_codes
+
+from bioattn.causal.syntax import Syntax, spacing_curves, syntax_statistics
+from bioattn.config import ModelConfig, StemConfig
+from bioattn.io.motifs import jaspar_motif
+from bioattn.models import build_model
+
+MOTIFS = [jaspar_motif("MA0060.4"), jaspar_motif("MA0090.4"), jaspar_motif("MA0093.4")]
+
+
+def arrangements(rule, *, n: int = 16, noise: float = 0.05, seed: int = 0) -> list[pd.DataFrame]:
+    """Five replicates of one pair whose epistasis is `rule(distance, same strand)` and noise."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        (0, 1, i, d, same)
+        for i in range(n)
+        for d in (-70, -60, -50, -40, -30, 30, 40, 50, 60, 70)
+        for same in (True, False)
+    ]
+    table = pd.DataFrame(rows, columns=["motif_a", "motif_b", "instance", "distance_bp", "same_strand"])
+    value = np.array([rule(d, same) for d, same in zip(table["distance_bp"], table["same_strand"], strict=True)])
+    shared = draw.normal(0, noise, len(table))
+    return [table.assign(epistasis=value + shared + draw.normal(0, noise, len(table))) for _ in range(5)]
+
+
+def of(rule, **more) -> pd.Series:
+    return syntax_statistics(arrangements(rule, **more), permutations=199, seed=0).iloc[0]
+
+
+def test_a_preferred_distance_is_found():
+    """Epistasis at 50 bp alone, on either side."""
+    row = of(lambda d, same: 1.0 * (abs(d) == 50))
+    assert row["spacing_peak"] == 50 and row["spacing_contrast"] == pytest.approx(1, abs=0.1)
+    assert row["spacing_q"] == 1 / 200 and row["orientation_q"] > 0.05 and row["order_q"] > 0.05
+
+
+def test_a_strand_and_an_order_are_found():
+    """Twice as much on the same strand; then only where b lies to the right."""
+    row = of(lambda d, same: 1.0 + same)
+    assert row["orientation_effect"] == pytest.approx(1, abs=0.1) and row["orientation_q"] < 0.02
+    assert row["spacing_q"] > 0.05 and row["order_q"] > 0.05
+    row = of(lambda d, same: 0.6 * (d > 0))
+    assert row["order_effect"] == pytest.approx(0.6, abs=0.1) and row["order_q"] < 0.02 and row["orientation_q"] > 0.05
+
+
+def test_without_syntax_a_twentieth_is_found():
+    """P-values of noise around a constant: about a tenth below 0.1 in each of the three tests."""
+    rows = [of(lambda d, same: 0.5, seed=seed) for seed in range(60)]
+    for name in ("spacing_q", "orientation_q", "order_q"):  # one pair: q is p
+        assert np.mean([row[name] <= 0.1 for row in rows]) < 0.25
+
+
+def test_curves_are_means_with_intervals():
+    """One row for each distance and strand, whose interval holds what was put in."""
+    curves = spacing_curves(arrangements(lambda d, same: 0.01 * d + same), seed=0)
+    assert len(curves) == 20 and (curves["n"] == 16).all()
+    truth = 0.01 * curves["distance_bp"] + curves["same_strand"]
+    assert np.abs(curves["epistasis"] - truth).max() < 0.06
+    assert ((curves["ci_low"] <= curves["epistasis"]) & (curves["epistasis"] <= curves["ci_high"])).all()
+    assert spacing_curves([], seed=0).empty and syntax_statistics([], permutations=99, seed=0).empty
+
+
+def model(**more):
+    config = ModelConfig(
+        stem=StemConfig(kind="pwm", n_filters=3, width=5, pool=7), d_model=12, n_layers=1, n_heads=3,
+        d_feedforward=16, dropout=0.0, positions="relative", pooling="sum", **more,
+    )  # fmt: skip
+    return build_model(config, n_readouts=1, motifs=MOTIFS, seed=5).double().eval()
+
+
+def syntax_of(network, codes) -> Syntax:
+    return Syntax(network, codes, MOTIFS, n=8, step_bp=15, hit_p_value=1e-3, readout=0, seed=2)
+
+
+def test_arrangements_are_complete_and_as_named():
+    """Every background has every distance on both sides and both kinds of strands, whatever other pairs there are."""
+    network = model()
+    made = syntax_of(network, random_codes(12, 210, 0))
+    table = made.pairs([(0, 2), (2, 1)])
+    widest = max(motif.width for motif in MOTIFS)
+    assert made.distances.min() >= widest + 2 * (network.receptive_field_bp // 2) + 7
+    assert 105 - 15 < made.distances.max() <= 105
+    assert len(table) == 2 * 8 * 2 * len(made.distances) * 2
+    first = table[(table["motif_a"] == 0) & (table["motif_b"] == 2)]
+    assert set(first["distance_bp"]) == {*made.distances, *-made.distances}
+    again = syntax_of(network, random_codes(12, 210, 0)).pairs([(2, 1)])
+    np.testing.assert_allclose(
+        again["epistasis"], table[table["motif_a"] == 2].reset_index(drop=True)["epistasis"], rtol=1e-10
+    )
+
+
+def test_both_strands_read_alike_have_no_order():
+    """A model that averages strands cannot tell a pair from its mirror image, so order tells nothing over strands."""
+    network = model(reverse_complement="average")
+    codes = np.tile(random_codes(1, 210, 1), (8, 1))
+    table = syntax_of(network, codes).pairs([(0, 1)])
+    assert table["epistasis"].abs().mean() > 1e-6
+
+
+def test_short_sequences_have_no_arrangement():
+    """Where two motifs do not fit on one side of the middle, the table is empty and the statistics too."""
+    table = syntax_of(model(), random_codes(9, 50, 0)).pairs([(0, 1)])
+    assert table.empty and syntax_statistics([table], permutations=99, seed=0).empty
