@@ -14,25 +14,31 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
+from torch import Tensor
 
 from bioattn import rng
 from bioattn.errors import DataError
 from bioattn.explain.predict import batches
 from bioattn.io.files import replacing
 from bioattn.models import SequenceModel
+from bioattn.nn import taps
 from bioattn.nn.observe import attention_blocks
 
 #: Sweeps of alternating means; the centred table changes by less than 1e-3 bits after four.
 _SWEEPS = 4
 #: Sequences per forward pass.
 _BATCH = 128
+
+
+#: What is read between two sites: see `pair_attention`.
+Flavour = Literal["raw", "norm", "attr"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,13 @@ def footprint_tokens(start: NDArray, end: NDArray, token_bp: int) -> tuple[NDArr
 
 
 def pair_attention(
-    model: SequenceModel, codes: NDArray[np.uint8], hits: pd.DataFrame, instances: pd.DataFrame
+    model: SequenceModel,
+    codes: NDArray[np.uint8],
+    hits: pd.DataFrame,
+    instances: pd.DataFrame,
+    *,
+    flavour: Flavour = "raw",
+    readout: int = 0,
 ) -> NDArray[np.float32]:
     """Attention between the two footprints of every pair instance, for every head.
 
@@ -81,11 +93,17 @@ def pair_attention(
     codes : ndarray, uint8, shape (N, L)
     hits, instances
         As `find_hits` and `pair_instances` give them, on the rows of `codes`.
+    flavour : {"raw", "norm", "attr"}
+        raw: the pattern's entries. norm: times the length of what the key's value adds to the
+        stream (Kobayashi et al. 2020). attr: times their gradient: what the entries do to the
+        readout, to first order.
+    readout : int
+        For "attr".
 
     Returns
     -------
     ndarray, float32, shape (P, C, 2)
-        Largest pattern entry between the tokens of the two sites, for each head
+        Largest entry between the tokens of the two sites (of "attr" their sum), for each head
         C = layer * n_heads + head; [..., 0] with a as query and b as key, [..., 1] the other way.
     """
     used = np.unique(instances[["hit_a", "hit_b"]].to_numpy())
@@ -96,9 +114,11 @@ def pair_attention(
     place_UW = rank_U[:, None] * token_UW.shape[1] + np.arange(token_UW.shape[1])
     position_NS = np.full((len(codes), int(place_UW.max(initial=-1)) + 1), -1)
     position_NS[owner_U[:, None], place_UW] = token_UW
-    place_a, place_b = (
-        torch.from_numpy(place_UW[np.searchsorted(used, instances[c].to_numpy())]) for c in ("hit_a", "hit_b")
-    )
+    index_a, index_b = (np.searchsorted(used, instances[c].to_numpy()) for c in ("hit_a", "hit_b"))
+    # A footprint of fewer tokens than the widest repeats its last one, which must not count twice in a sum.
+    own_UW = torch.from_numpy(np.diff(token_UW, axis=1, prepend=-1) > 0)
+    own_a, own_b = own_UW[index_a], own_UW[index_b]
+    place_a, place_b = (torch.from_numpy(place_UW[index]) for index in (index_a, index_b))
     owner = instances["sequence"].to_numpy()
     result = np.zeros((len(instances), model.n_layers * model.n_heads, 2), dtype=np.float32)
     first = 0
@@ -106,12 +126,46 @@ def pair_attention(
         rows = np.flatnonzero((owner >= first) & (owner < first + len(batch)))
         position = torch.from_numpy(position_NS[first : first + len(batch)])
         block_BCSS = attention_blocks(model, batch, None, None, position, position, batch_size=_BATCH).flatten(1, 2)
+        if flavour != "raw":
+            block_BCSS = block_BCSS * _entry_weights(model, batch, position, flavour, readout)
         n = torch.from_numpy(owner[rows] - first)[:, None, None]
         i, j = place_a[rows][:, :, None], place_b[rows][:, None, :]
         both = torch.stack([block_BCSS[n, :, i, j], block_BCSS[n, :, j, i]], dim=-1)
-        result[rows] = both.amax(dim=(1, 2)).numpy()
+        if flavour == "attr":
+            counts = own_a[rows][:, :, None] & own_b[rows][:, None, :]
+            result[rows] = (both * counts[..., None, None]).sum(dim=(1, 2)).numpy()
+        else:
+            result[rows] = both.amax(dim=(1, 2)).numpy()
         first += len(batch)
     return result
+
+
+def _entry_weights(model: SequenceModel, batch: Tensor, position: Tensor, flavour: Flavour, readout: int) -> Tensor:
+    """What each pattern entry between positions (B, S) is multiplied with, (B, C, S, S), queries first."""
+    device = next(model.parameters()).device
+    names = [f"layer.{layer}.attn.{tap}" for layer in range(model.n_layers) for tap in ("value", "head_output")]
+    with torch.enable_grad(), taps.record(model, names) as store:
+        readouts = model.one_strand(batch.to(device))
+        outputs = [store[name] for name in names[1::2]]
+        gradients = torch.autograd.grad(readouts[:, readout].sum(), outputs) if flavour == "attr" else outputs
+    at = position.clamp(min=0).to(device)
+    weights = []
+    for layer, (value_BHLC, gradient_BHLC) in enumerate(zip(map(store.get, names[::2]), gradients, strict=True)):
+        assert value_BHLC is not None
+        value, gradient = (_taken(x, at).detach() for x in (value_BHLC, gradient_BHLC))
+        if flavour == "attr":
+            weights.append(gradient @ value.transpose(-1, -2))
+            continue
+        project = model.encoder.layer[layer].attn.project_out  # type: ignore[union-attr]
+        out_HCD = project.weight.detach().T.unflatten(0, (model.n_heads, -1))  # type: ignore[union-attr, operator]
+        length = (value @ out_HCD).norm(dim=-1)
+        weights.append(length[:, :, None].expand(-1, -1, at.shape[1], -1))
+    return torch.stack(weights, 1).flatten(1, 2).float().cpu()
+
+
+def _taken(x_BHLC: Tensor, at_BS: Tensor) -> Tensor:
+    """Rows of chosen positions, (B, H, S, C)."""
+    return x_BHLC.gather(2, at_BS[:, None, :, None].expand(-1, x_BHLC.shape[1], -1, x_BHLC.shape[3]))
 
 
 def _token_index(hits: pd.DataFrame, rows: NDArray[np.int64], token_bp: int) -> NDArray[np.int64]:

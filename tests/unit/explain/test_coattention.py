@@ -112,10 +112,45 @@ def test_replicates_are_averaged_under_the_null_too():
 
 def test_pair_attention_is_the_largest_entry_between_the_footprints():
     """Gathered values equal a loop over the recorded pattern, in both directions and for every head."""
+    model, codes, hits, instances = small()
+    got = pair_attention(model, codes, hits, instances)
+    names = ["layer.0.attn.pattern", "layer.1.attn.pattern"]
+    with taps.record(model, names) as store, torch.inference_mode():
+        model(torch.from_numpy(codes.astype(int)))
+    pattern = torch.cat([store[n] for n in names], dim=1)
+    assert len(instances) == 5
+    np.testing.assert_allclose(got, by_loops(pattern, hits, instances, max), rtol=1e-6)
+
+
+def test_flavours_weigh_entries_by_value_and_by_gradient():
+    """norm: the largest entry times the length of the key's projected value; attr: the sum of entry times gradient."""
+    model, codes, hits, instances = small()
+    tokens = torch.from_numpy(codes.astype(int))
+    names = [f"layer.{i}.attn.{tap}" for i in range(2) for tap in ("pattern", "value")]
+    with taps.record(model, names) as store:
+        readout = model(tokens)[:, 1].sum()
+    patterns = [store[name] for name in names[::2]]
+    lengths = []
+    for i in range(2):
+        weight = model.encoder.layer[i].attn.project_out.weight
+        parts = [store[names[2 * i + 1]][:, h] @ weight[:, 4 * h : 4 * h + 4].T for h in range(3)]
+        lengths.append(torch.stack(parts, 1).norm(dim=-1)[:, :, None])
+    weighted = torch.cat([p * length for p, length in zip(patterns, lengths, strict=True)], 1).detach()
+    got = pair_attention(model, codes, hits, instances, flavour="norm")
+    np.testing.assert_allclose(got, by_loops(weighted, hits, instances, max), rtol=1e-5)
+    gradients = torch.autograd.grad(readout, patterns)
+    weighted = torch.cat([p * g for p, g in zip(patterns, gradients, strict=True)], 1).detach()
+    got = pair_attention(model, codes, hits, instances, flavour="attr", readout=1)
+    np.testing.assert_allclose(got, by_loops(weighted, hits, instances, sum), rtol=1e-4, atol=1e-7)
+    assert np.abs(got).max() > 1e-4 and (got < 0).any()
+
+
+def small():
+    """A model of two layers, sequences, hits and instances."""
     config = ModelConfig(
         stem=StemConfig(n_filters=4, width=5, pool=4), d_model=12, n_layers=2, n_heads=3, d_feedforward=8, dropout=0.0
     )
-    model = build_model(config, n_readouts=1, seed=1).eval()
+    model = build_model(config, n_readouts=2, seed=1).eval()
     codes = np.random.default_rng(0).integers(0, 4, (7, 53)).astype(np.uint8)
     codes[3, 44:] = alphabet.PAD
     hits = pd.DataFrame(
@@ -123,18 +158,18 @@ def test_pair_attention_is_the_largest_entry_between_the_footprints():
     )
     hits["end"] = hits["start"] + [9, 6, 9, 11, 9, 6, 11]
     instances = pair_instances(hits, margin_bp=2, token_bp=1)
-    got = pair_attention(model, codes, hits, instances)
-    names = ["layer.0.attn.pattern", "layer.1.attn.pattern"]
-    with taps.record(model, names) as store, torch.inference_mode():
-        model(torch.from_numpy(codes.astype(int)))
-    pattern = torch.cat([store[n] for n in names], dim=1)
-    assert len(instances) == 5
+    return model, codes, hits, instances
+
+
+def by_loops(entries: torch.Tensor, hits: pd.DataFrame, instances: pd.DataFrame, reduce) -> np.ndarray:
+    """Entries (N, C, Q, K) between the footprints of each instance, reduced, (P, C, 2)."""
+    result = np.zeros((len(instances), 6, 2))
     for p, row in enumerate(instances.itertuples()):
         spans = [range(hits.start[h] // 4, (hits.end[h] - 1) // 4 + 1) for h in (row.hit_a, row.hit_b)]
         for c in range(6):
             for d, (q, k) in enumerate([(0, 1), (1, 0)]):
-                entries = [float(pattern[row.sequence, c, i, j]) for i in spans[q] for j in spans[k]]
-                assert got[p, c, d] == pytest.approx(max(entries), rel=1e-6)
+                result[p, c, d] = reduce(float(entries[row.sequence, c, i, j]) for i in spans[q] for j in spans[k])
+    return result
 
 
 def test_result_survives_the_disk_and_half_a_file_is_refused(tmp_path):
