@@ -6,7 +6,7 @@ backgrounds, places and sites (common random numbers). A decoy with the columns 
 second motif in another order takes its part as a control.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,8 +140,7 @@ class KnockIn:
         self,
         pairs: Sequence[tuple[int, int]],
         *,
-        edges: bool,
-        progress: Callable[[int, int], None] | None = None,
+        edges: bool = False,
     ) -> pd.DataFrame:
         """Readouts of all cells of pairs of motifs in every background.
 
@@ -153,8 +152,6 @@ class KnockIn:
             Also cut edges: between the tokens that the two insertions change ("_cut"), from
             all other tokens to these as well ("_isolated"), and between two other places at the
             same distance ("y11_moved"; NaN without room).
-        progress : callable, optional
-            Called with the number of pairs done and to do.
 
         Returns
         -------
@@ -163,11 +160,7 @@ class KnockIn:
             distance_bp (centre of b less that of a), same_strand, y11, y10, y01, y00; y1c and
             y0c, with b's decoy in its place (NaN if b is one).
         """
-        tables = []
-        for i, (a, b) in enumerate(pairs):
-            tables.append(self._pair(a, b, edges=edges))
-            if progress is not None:
-                progress(i + 1, len(pairs))
+        tables = [self._pair(a, b, edges=edges) for a, b in pairs]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def decoy_pairs(self) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ Two motifs lie around the middle of a background, at every distance of a grid, i
 order and each on either strand: all arrangements in the same backgrounds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -81,9 +81,7 @@ class Syntax:
             seed=seed,
         )
 
-    def pairs(
-        self, pairs: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
-    ) -> pd.DataFrame:
+    def pairs(self, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
         """Epistasis of pairs in every arrangement.
 
         Returns
@@ -93,13 +91,9 @@ class Syntax:
             same_strand, epistasis: the mean over both ways to be on the same strand or not.
             Empty if the sequences are too short for two motifs in tokens of their own.
         """
-        tables = [pd.DataFrame(columns=[*_ARRANGEMENT, "epistasis"])]
-        for i, (a, b) in enumerate(pairs):
-            if self.inserted is not None:
-                tables.append(self._pair(self.inserted, a, b))
-            if progress is not None:
-                progress(i + 1, len(pairs))
-        return pd.concat(tables[1:], ignore_index=True) if len(tables) > 1 else tables[0]
+        if self.inserted is None or not pairs:
+            return pd.DataFrame(columns=[*_ARRANGEMENT, "epistasis"])
+        return pd.concat([self._pair(self.inserted, a, b) for a, b in pairs], ignore_index=True)
 
     def _pair(self, made: Insertions, a: int, b: int) -> pd.DataFrame:
         shape = (len(made.slots.centre), len(self.distances), 2, 2, 2)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from bioattn.causal.knock_in_statistics import screened
+from bioattn.causal import pair_tests
 from bioattn.cli.options import Fold, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
-from bioattn.explain.coattention import candidate_table, load_coattention
-from bioattn.explain.pairs import Geometry, choose_pairs, pair_data
+from bioattn.explain.coattention import load_coattention
+from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.tables import read_parquet, write_tsv
 
 
@@ -30,15 +30,7 @@ def candidates(
     replicates, records = zip(*map(load_coattention, coattention), strict=True)
     geometry = Geometry(**records[0]["geometry"])
     data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
-    rules = chosen.interactions
-    table = candidate_table(replicates, floor_bits=rules.attention_floor_bits, q_value=rules.q_value)
-    promising = None
-    if screen:
-        seen = screened([read_parquet(path) for path in screen], n_motifs=data.n_motifs, config=rules)
-        table = table.merge(seen, how="left", on=["motif_a", "motif_b"])
-        shows = table["screen_epistasis"].abs() > table.pop("minimum_effect") / 2
-        promising = (shows | (table["attention_effect_bits"] >= rules.screen_floor_bits)).to_numpy()
-    table = choose_pairs(table, data, n_noncandidates=rules.n_noncandidates, seed=chosen.seed, promising=promising)
+    table = pair_tests.pairs_to_test(chosen, data, replicates, [read_parquet(path) for path in screen or []])
     record = step_record(chosen, "coattention", n_replicates=len(replicates), fold=fold)
     write_tsv(out, table, record)
     typer.echo(f"{out}: {table['candidate'].sum()} candidates, {table['tested'].sum()} of {len(table)} pairs to test")

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from bioattn.causal.pair_tests import measure_coattention
 from bioattn.cli.network import load_network
 from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
-from bioattn.explain.coattention import coattention as measure
-from bioattn.explain.coattention import pair_attention, save_coattention
+from bioattn.explain.coattention import save_coattention
 from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.tables import read_parquet
 
@@ -28,17 +28,7 @@ def coattention(
     network, trained = load_network(model)
     geometry = Geometry.of(network)
     data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
-    result = measure(
-        pair_attention(network, data.codes, data.hits, data.instances),
-        data.hits,
-        data.instances,
-        n_motifs=data.n_motifs,
-        n_heads=network.n_heads,
-        n_tokens=-(-data.codes.shape[1] // network.token_bp),
-        token_bp=network.token_bp,
-        permutations=chosen.interactions.permutations,
-        seed=chosen.seed,
-    )
+    result = measure_coattention(chosen, network, data)
     record = step_record(chosen, "coattention", model_digest=trained["digest"], model_seed=trained["seed"], fold=fold)
     save_coattention(out, result, record | {"geometry": geometry._asdict()})
     typer.echo(f"{out}: {len(data.instances)} pair instances of {data.n_motifs} motifs in {len(data.codes)} sequences")
