@@ -464,6 +464,10 @@ class StemConfig(Section):
     activation: Literal["relu", "gelu", "exp"] = Field("relu", description="activation of the filters")
     pool: int = Field(4, ge=1, description="bp per token, by max pooling")
     trainable_motifs: bool = Field(False, description="pwm: let training change the motif filters")
+    motif_strands: Literal["merged", "separate"] = Field(
+        "merged",
+        description="pwm: the better of both strands as one feature, or a feature for each, which orientation needs",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "StemConfig":

@@ -309,6 +309,7 @@ def _stem(config: ModelConfig, motifs: Sequence[Motif]) -> BaseStem | ConvStem:
         pwms=pwms,
         thresholds=[score_threshold(p, PWM_STEM_P_VALUE) for p in pwms],
         trainable_pwms=settings.trainable_motifs,
+        strands=settings.motif_strands,
     )
 
 

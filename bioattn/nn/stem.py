@@ -42,6 +42,8 @@ class ConvStem(nn.Module):
         Log-odds matrices that start further filters. These filters take the
         better of both strands, and have a gain and a threshold of their own,
         set so that `thresholds` maps to zero and the best site to one.
+    strands : {"merged", "separate"}
+        Whether the PWM filters give one feature for both strands, or one for each.
     thresholds : sequence of float
         Score of each PWM, in bits, below which a site does not count.
     trainable_pwms : bool
@@ -60,10 +62,12 @@ class ConvStem(nn.Module):
         pwms: Sequence[NDArray[np.float64]] = (),
         thresholds: Sequence[float] = (),
         trainable_pwms: bool = False,
+        strands: str = "merged",
     ) -> None:
         super().__init__()
         self.pool = pool
         self.activation = activation
+        self.strands = strands
         self.filters = nn.Conv1d(n_letters, n_filters, width, padding=width // 2)
         widest = max([p.shape[1] for p in pwms], default=1)
         self.receptive_field_bp = max(width, widest)
@@ -78,7 +82,7 @@ class ConvStem(nn.Module):
         self.pwm_weight = nn.Parameter(weight, requires_grad=trainable_pwms)
         self.pwm_gain = nn.Parameter(gain)
         self.pwm_shift = nn.Parameter(shift)
-        self.project = nn.Linear(n_filters + len(pwms), d_model)
+        self.project = nn.Linear(n_filters + len(pwms) * (2 if strands == "separate" else 1), d_model)
 
     def forward(self, x_BAL: Tensor, real_BL: Tensor) -> Tensor:
         """Tokens (B, ceil(L / pool), D) of one-hot bases (B, A, L); padded bases take no part."""
@@ -94,5 +98,8 @@ class ConvStem(nn.Module):
     def _motif_features(self, x_BAL: Tensor) -> Tensor:
         width = self.pwm_weight.shape[-1]
         padded = F.pad(x_BAL, ((width - 1) // 2, width // 2))
-        score = torch.maximum(F.conv1d(padded, self.pwm_weight), F.conv1d(padded, self.pwm_weight.flip(1, 2)))
-        return F.relu((score + self.pwm_shift[:, None]) * self.pwm_gain[:, None])
+        both = F.conv1d(padded, self.pwm_weight), F.conv1d(padded, self.pwm_weight.flip(1, 2))
+        scores = both if self.strands == "separate" else (torch.maximum(*both),)
+        return torch.cat(
+            [F.relu((score + self.pwm_shift[:, None]) * self.pwm_gain[:, None]) for score in scores], dim=1
+        )

@@ -33,6 +33,7 @@ NO_STEM = StemConfig(kind="none", pool=1)
 MODELS = {
     "pwm": build(),
     "both strands": build(reverse_complement="average"),
+    "strands apart": build(StemConfig(kind="pwm", n_filters=3, width=5, pool=7, motif_strands="separate")),
     "conv": build(StemConfig(kind="conv", n_filters=4, width=9, pool=4, activation="gelu"), pooling="cls"),
     "wide": build(StemConfig(kind="conv", n_filters=4, width=25, pool=3, activation="exp")),
     "bases": build(NO_STEM),

@@ -244,6 +244,27 @@ def test_reverse_complement_of_padded_tokens_is_that_of_the_text():
     assert torch.equal(reverse_complement(reverse_complement(tokens)), tokens)
 
 
+def test_pwm_stem_can_tell_strands_apart():
+    """A feature for each strand: turning the site round swaps them, and the better one is what merged strands give."""
+    config = STEMS["pwm"].model_copy(update={"motif_strands": "separate"})
+    models = [
+        build_model(
+            ModelConfig(stem=stem, d_model=12, n_layers=1, n_heads=3, d_feedforward=17), n_readouts=1, motifs=MOTIFS
+        )
+        for stem in (config, STEMS["pwm"])
+    ]
+    site = alphabet.encode(MOTIFS[0].consensus)
+    codes = np.zeros((2, 40), dtype=int)
+    codes[0, 12 : 12 + len(site)], codes[1, 12 : 12 + len(site)] = site, 3 - site[::-1]
+    x = torch.from_numpy(alphabet.one_hot(codes.astype(np.uint8)))
+    apart, merged = (model.stem._motif_features(x).amax(-1) for model in models)
+    n = len(MOTIFS)
+    assert apart.shape == (2, 2 * n) and apart[0, 0] == pytest.approx(1, abs=0.01) and apart[0, n] < 0.5
+    assert apart[1, n] == pytest.approx(1, abs=0.01) and apart[1, 0] < 0.5
+    torch.testing.assert_close(apart.unflatten(1, (2, n)).amax(1), merged)
+    assert models[0].stem.project.in_features == models[1].stem.project.in_features + n
+
+
 def test_pwm_stem_sees_a_site_on_either_strand():
     """The motif feature is one for the best site, the same on both strands, and zero for a poor one."""
     model = make_model("pwm").float()
