@@ -257,7 +257,7 @@ def test_pwm_stem_can_tell_strands_apart():
     codes = np.zeros((2, 40), dtype=int)
     codes[0, 12 : 12 + len(site)], codes[1, 12 : 12 + len(site)] = site, 3 - site[::-1]
     x = torch.from_numpy(alphabet.one_hot(codes.astype(np.uint8)))
-    apart, merged = (model.stem._motif_features(x).amax(-1) for model in models)
+    apart, merged = (model.stem._motif_features(x).amax(-1).detach() for model in models)
     n = len(MOTIFS)
     assert apart.shape == (2, 2 * n) and apart[0, 0] == pytest.approx(1, abs=0.01) and apart[0, n] < 0.5
     assert apart[1, n] == pytest.approx(1, abs=0.01) and apart[1, 0] < 0.5
