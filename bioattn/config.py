@@ -850,12 +850,35 @@ class RunConfig(Section):
         return self
 
 
+class BenchConfig(Section):
+    """Benchmark with known truth (`snakemake bench`): each unit is a structural causal model in one arm."""
+
+    arms: list[str] = Field(
+        ["A observational", "A randomised", "B observational", "B randomised"],
+        min_length=1,
+        description="suite, regime (observational, randomised, mixed0.25, ...) and training (plain, balanced or "
+        "permuted; plain if left out) of each arm",
+    )
+    seeds: list[int] = Field([1, 2, 3], min_length=1, description="structural causal models of each arm")
+    replicates: int = Field(5, ge=2, description="models trained for each, on resamples of the data")
+    sequences: int | None = Field(None, ge=200, description="sequences; null: the suite's own number")
+    epochs: int | None = Field(None, ge=1, description="epochs; null: the suite's own number")
+
+    @model_validator(mode="after")
+    def _check(self) -> "BenchConfig":
+        for arm in self.arms:
+            if not 2 <= len(arm.split()) <= 3:
+                raise ValueError(f"bench.arms: '{arm}' is not a suite, a regime and, if you like, a training")
+        return self
+
+
 class Config(Section):
     """A configuration file: where results go, and the named runs."""
 
     results: str = Field("results", description="folder for all results")
     environment: Literal["cpu", "gpu"] = Field("cpu", description="which conda environment --use-conda builds")
     runs: dict[str, RunConfig] = Field(description="named runs; the name is the first folder of every result")
+    bench: BenchConfig = BenchConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -864,6 +887,8 @@ class Config(Section):
         for name, run in self.runs.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"run name '{name}' may hold letters, digits, '_' and '-' only")
+            if name == "bench":
+                raise ValueError("a run cannot be named 'bench': that is the folder of the benchmark")
             if not (run.data.samples or run.data.simulate):
                 raise ValueError(f"runs.{name}.data needs 'samples' (a samples.tsv) or 'simulate'")
         return self

@@ -23,6 +23,7 @@ ALLOWED = {
     "train": {"models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "explain": {"models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "causal": {"explain", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
+    "bench": {"causal", "explain", "train", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "principles": {"causal", "explain", "train", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "plot": {"errors"},
     "report": {"plot", "io", "config", "errors"},

@@ -67,7 +67,7 @@ COLUMNS = {
     "design_agreement": "knock-in and knock-out give the same sign, and sizes within a factor of e: yes or no",
     "scale": "scale on which the verdict rests: readout (pre-link), or latent where a global nonlinearity bends it",
     "latent_correlation": "Pearson correlation of readouts with themselves on the latent scale, on which motifs add up "
-    "best; the verdict rests on the readout itself from 0.98",
+    "best; the verdict rests on the readout itself from 0.98, or if that scale does not halve most pairs' epistasis",
     "epistasis_latent": "epistasis on the latent scale, in units of the readout's main effects",
     "epistasis_latent_q": "minimum-effect test over replicates on the latent scale, after Benjamini-Hochberg",
     "epistasis_latent_permutation_p": "permutation_p on the latent scale",

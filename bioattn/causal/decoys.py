@@ -1,4 +1,4 @@
-"""Decoy motifs: matrices with the columns of real ones in another order, which nothing binds."""
+"""Decoys: sites of real motifs with their letters in another order, which nothing binds."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,17 @@ from bioattn.explain.similar_motifs import align
 _ORDERS = 20
 
 
-def decoys(motifs: Sequence[Motif], *, seed: int) -> list[Motif]:
-    """A decoy of each motif: the same columns, thus the same information and composition, in another order.
+def decoy_orders(motifs: Sequence[Motif], *, seed: int) -> list[NDArray[np.int64]]:
+    """An order of the columns of each motif, (W,), that makes a decoy of it.
 
-    Of several random orders the one is taken whose best correlation with any motif of the
-    library is lowest: shuffled columns of a repetitive motif may well spell another one.
+    Information and composition stay. Of several random orders the one is taken whose best
+    correlation with any motif of the library is lowest: shuffled columns of a repetitive
+    motif may well spell another one.
     """
-    orders: list[NDArray[np.float64]] = []
+    orders: list[NDArray[np.int64]] = []
     for motif in motifs:
         draw = rng.stream(seed, "decoys", motif.motif_id)
-        orders += [motif.ppm[:, draw.permutation(motif.width)] for _ in range(_ORDERS)]
-    likeness = align(orders, [motif.ppm for motif in motifs]).correlation.max(1, initial=-1).reshape(-1, _ORDERS)
-    return [
-        Motif(f"decoy of {motif.name}", f"decoy_{motif.motif_id}", orders[m * _ORDERS + int(best)])
-        for m, (motif, best) in enumerate(zip(motifs, likeness.argmin(1), strict=True))
-    ]
+        orders += [draw.permutation(motif.width) for _ in range(_ORDERS)]
+    ppms = [motifs[i // _ORDERS].ppm[:, order] for i, order in enumerate(orders)]
+    likeness = align(ppms, [motif.ppm for motif in motifs]).correlation.max(1, initial=-1).reshape(-1, _ORDERS)
+    return [orders[m * _ORDERS + int(best)] for m, best in enumerate(likeness.argmin(1))]

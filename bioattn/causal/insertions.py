@@ -13,16 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bioattn import rng
 from bioattn.causal.edge_knockout import strand_interval, tail_with_cut
 from bioattn.causal.token_edits import Patch, assembled, edited_tokens, touched_tokens
 from bioattn.data import alphabet
-from bioattn.data.motif import Motif, log_odds
 from bioattn.explain.predict import BATCH
 from bioattn.models import SequenceModel
 
-#: Sites drawn from a matrix until one scores like a hit.
-_DRAWS = 20
 #: Most scores of one layer at a time where attention edges are cut: 256 MiB in float32.
 _MOST_SCORES = 2**26
 
@@ -84,17 +80,13 @@ class Insertions:
     Parameters
     ----------
     backgrounds : ndarray, uint8, shape (N, L)
-    motifs : sequence of Motif
-        A site of each is drawn for each background: the first of twenty draws that scores
-        like a hit, or the best of them. All slots of a background get the same site.
-    least_scores : sequence of float
-        Score in bits above which a site of the motif is a hit.
+    sites : sequence of ndarray, uint8, shape (N, W)
+        Letters of a site of each motif for each background, on the motif's own strand; W differs
+        between motifs. All slots of a background get the same site.
     slots : Slots
         Far enough from the ends that every motif fits.
     readout : int
         On the pre-link scale; the mean over strands where the model averages them.
-    seed : int
-        Sites do not depend on which other motifs there are.
     """
 
     @torch.inference_mode()
@@ -102,28 +94,21 @@ class Insertions:
         self,
         model: SequenceModel,
         backgrounds: NDArray[np.uint8],
-        motifs: Sequence[Motif],
-        least_scores: Sequence[float],
+        sites: Sequence[NDArray[np.uint8]],
         slots: Slots,
         *,
         readout: int,
-        seed: int,
     ) -> None:
         self.model, self.slots, self.readout = model, slots, readout
         self._device = next(model.parameters()).device
         self._n_tokens = -(-backgrounds.shape[1] // model.token_bp)
         self._length = (backgrounds != alphabet.PAD).sum(1)
-        #: Letters (N, W) of each motif's sites.
-        self.sites = [
-            _sites(motif, len(backgrounds), least, rng.stream(seed, "insertions", motif.motif_id))
-            for motif, least in zip(motifs, least_scores, strict=True)
-        ]
-        widest = max((motif.width for motif in motifs), default=1)
+        widest = max((letters.shape[1] for letters in sites), default=1)
         n_strands = 2 if model.average_strands else 1
-        self._strands = [self._embedded(backgrounds, self.sites, widest, bool(strand)) for strand in range(n_strands)]
+        self._strands = [self._embedded(backgrounds, sites, widest, bool(strand)) for strand in range(n_strands)]
         #: Readout (N,) of each background as it is, and (M, N, S) with one motif in one slot.
         self.plain = self._readouts(np.arange(len(backgrounds)), ())
-        shape = (len(motifs), len(backgrounds), slots.n)
+        shape = (len(sites), len(backgrounds), slots.n)
         motif, row, slot = (index.ravel() for index in np.indices(shape))
         self.single = self._readouts(row, (Placed(motif, slot),)).reshape(shape)
 
@@ -233,16 +218,6 @@ class Insertions:
                     found = tail_with_cut(self.model, hidden, keep, edges)
                 result[some] += found[:, self.readout].double().cpu().numpy()
         return result / len(self._strands)
-
-
-def _sites(motif: Motif, n: int, least_score: float, draw: np.random.Generator) -> NDArray[np.uint8]:
-    """A site (n, W) of a motif for each background."""
-    upto = np.cumsum(motif.ppm / motif.ppm.sum(0), axis=0)[:-1]
-    letters = (draw.random((n, _DRAWS, motif.width, 1)) > upto.T).sum(-1).astype(np.uint8)
-    scores = log_odds(motif.ppm)[letters, np.arange(motif.width)].sum(-1)
-    good = scores >= least_score
-    chosen = np.where(good.any(1), good.argmax(1), scores.argmax(1))
-    return letters[np.arange(n), chosen]
 
 
 def _in_batches(model: SequenceModel, codes: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -13,8 +13,8 @@ from scipy.optimize import nnls
 
 #: Segments of the transform, which is linear in each; their ends are quantiles of the readouts.
 _SEGMENTS = 12
-#: Rounds in which pairs that do interact lose their weight.
-_ROUNDS = 8
+#: Rounds in which pairs that do interact are left out, and the share of pairs that is kept.
+_ROUNDS, _KEPT = 10, 0.75
 #: Weight of smoothness, and of the constraint that fixes the scale, against the double differences.
 _SMOOTH, _FIXED = 0.05, 1e3
 #: Cells of a pair, in the order of their signs in the double difference.
@@ -40,6 +40,11 @@ class LatentScale:
         """Readouts on the latent scale; beyond the outer knots the outer segments go on."""
         return _ramps(np.asarray(readouts, dtype=np.float64), self.knots) @ self.rises
 
+    def straightens(self, cells: pd.DataFrame) -> bool:
+        """Whether the transform halves the epistasis of most pairs: else what is bent is bent for few of them."""
+        plain, latent = (_sizes(cells, scale) for scale in (None, self))
+        return bool(np.median(latent) < 0.5 * np.median(plain))
+
     def correlation(self, readouts: NDArray[np.float64]) -> float:
         """Pearson correlation of readouts with themselves on the latent scale."""
         readouts = np.asarray(readouts, dtype=np.float64).ravel()
@@ -53,8 +58,8 @@ def latent_scale(cells: pd.DataFrame) -> LatentScale:
     """Transform that makes the double differences of pairs as small as may be, against their main effects.
 
     The double difference of a transform that is a sum of ramps is linear in their heights,
-    so least squares with heights above zero finds it. Pairs whose double difference stays
-    large do interact: they lose weight in rounds (an L1 fit by reweighting), so they do not bend the scale.
+    so least squares with heights above zero finds it. The quarter of pairs whose double difference is
+    largest is left out, in rounds (least trimmed squares): those that do interact must not bend the scale.
 
     Parameters
     ----------
@@ -80,17 +85,24 @@ def latent_scale(cells: pd.DataFrame) -> LatentScale:
     place = np.arange(len(span) - 1)
     bend[place, place], bend[place, place + 1] = -1 / span[:-1], 1 / span[1:]
     bend *= _SMOOTH * abs(target) * np.sqrt(len(difference))
-    weight = np.ones(len(difference))
+    kept = np.ones(len(difference), dtype=bool)
     rises = span
     for _ in range(_ROUNDS):
-        rows = [weight[:, None] * difference, bend, _FIXED * scale[None] * np.sqrt(len(difference))]
+        rows = [difference[kept], bend, _FIXED * scale[None] * np.sqrt(len(difference))]
         right = np.zeros(sum(map(len, rows)))
         right[-1] = _FIXED * target * np.sqrt(len(difference))
         rises, _ = nnls(np.concatenate(rows), right)
         left = np.abs(difference @ rises)
-        weight = 1 / np.sqrt(np.maximum(left, 1e-3 * abs(target)))
-        weight /= weight.mean()
+        kept = left <= np.quantile(left, _KEPT)
     return LatentScale(knots, rises)
+
+
+def _sizes(cells: pd.DataFrame, scale: LatentScale | None) -> NDArray[np.float64]:
+    """Size of each pair's mean double difference, on a scale."""
+    values = cells[list(_CELLS)].to_numpy(np.float64)
+    difference = (values if scale is None else scale(values)) @ _SIGNS
+    pair = cells.groupby(["motif_a", "motif_b"], sort=False).ngroup().to_numpy(np.int64)
+    return np.abs(_mean_by(pair, difference[:, None])[:, 0])
 
 
 def _ramps(values: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bioattn import rng
-from bioattn.causal.decoys import decoys
+from bioattn.causal.decoys import decoy_orders
 from bioattn.causal.insertions import Insertions, Placed, Slots
 from bioattn.data import alphabet
-from bioattn.data.motif import Motif, log_odds, score_threshold
+from bioattn.data.motif import Motif
 from bioattn.errors import DataError
 from bioattn.explain.tracks import shuffled
 from bioattn.models import SequenceModel
@@ -108,8 +108,8 @@ class KnockIn:
     Parameters
     ----------
     motifs : sequence of Motif
-    hit_p_value : float
-        Inserted sites score like hits of at most this p-value.
+    sites : sequence of ndarray, uint8, shape (N, W)
+        Letters of a site of each motif for each background: see `bioattn.causal.sites.drawn_sites`.
     readout : int
         On the pre-link scale.
     """
@@ -119,22 +119,14 @@ class KnockIn:
         model: SequenceModel,
         backgrounds: Backgrounds,
         motifs: Sequence[Motif],
+        sites: Sequence[NDArray[np.uint8]],
         *,
-        hit_p_value: float,
         readout: int,
         seed: int,
     ) -> None:
         self.backgrounds, self.seed, self.n_motifs = backgrounds, seed, len(motifs)
-        everything = [*motifs, *decoys(motifs, seed=seed)]
-        self.inserted = Insertions(
-            model,
-            backgrounds.codes,
-            everything,
-            [score_threshold(log_odds(motif.ppm), hit_p_value) for motif in everything],
-            backgrounds.slots,
-            readout=readout,
-            seed=seed,
-        )
+        decoys = [letters[:, order] for letters, order in zip(sites, decoy_orders(motifs, seed=seed), strict=True)]
+        self.inserted = Insertions(model, backgrounds.codes, [*sites, *decoys], backgrounds.slots, readout=readout)
 
     def pairs(
         self,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bioattn.causal.knock_in_statistics import screened
 from bioattn.causal.marginalize import KnockIn, backgrounds_of, lowest
 from bioattn.causal.motif_ablation import choose_instances, knock_out
+from bioattn.causal.sites import drawn_sites
 from bioattn.causal.syntax import Syntax
 from bioattn.config import RunConfig
 from bioattn.errors import ConfigError
@@ -56,7 +57,7 @@ def knock_in(run: RunConfig, model: SequenceModel, data: PairData, sequences: pd
         seed=run.seed,
         shuffle=shuffle,
     )
-    return KnockIn(model, backgrounds, data.motifs, hit_p_value=rules.hit_p_value, readout=readout, seed=run.seed)
+    return KnockIn(model, backgrounds, data.motifs, _sites(run, data, n), readout=readout, seed=run.seed)
 
 
 def screen_pairs(data: PairData, made: KnockIn) -> list[Pair]:
@@ -94,10 +95,8 @@ def syntax(run: RunConfig, model: SequenceModel, data: PairData, sequences: pd.D
     return Syntax(
         model,
         data.codes if shuffle else _quiet(run, data, sequences),
-        data.motifs,
-        n=rules.syntax_backgrounds,
+        _sites(run, data, rules.syntax_backgrounds),
         step_bp=rules.spacing_step_bp,
-        hit_p_value=rules.hit_p_value,
         readout=run.task.readout,
         seed=run.seed,
         shuffle=shuffle,
@@ -128,6 +127,12 @@ def knock_outs(
         seed=run.seed,
         progress=progress,
     )
+
+
+def _sites(run: RunConfig, data: PairData, n: int) -> list[NDArray[np.uint8]]:
+    """Sites of each motif for `n` backgrounds."""
+    p_value = run.interactions.hit_p_value
+    return drawn_sites(data.codes, data.hits, data.motifs, n=n, hit_p_value=p_value, seed=run.seed)
 
 
 def _quiet(run: RunConfig, data: PairData, sequences: pd.DataFrame) -> NDArray[np.uint8]:

@@ -16,7 +16,6 @@ from bioattn.causal.insertions import Insertions, Placed, Slots
 from bioattn.causal.marginalize import clear_bp
 from bioattn.causal.nulls import benjamini_hochberg, two_sided_sign_flip_p
 from bioattn.data import alphabet
-from bioattn.data.motif import Motif, log_odds, score_threshold
 from bioattn.explain.tracks import shuffled
 from bioattn.models import SequenceModel
 
@@ -31,13 +30,10 @@ class Syntax:
     ----------
     codes : ndarray, uint8, shape (M, L)
         Sequences whose shuffles are the backgrounds; of different lengths the longer half.
-    motifs : sequence of Motif
-    n : int
-        Backgrounds.
+    sites : sequence of ndarray, uint8, shape (N, W)
+        Letters of a site of each motif for each of N backgrounds.
     step_bp : int
         Step of the grid of distances, which goes up to half of the shortest background.
-    hit_p_value : float
-        Inserted sites score like hits of at most this p-value.
     readout : int
     """
 
@@ -45,21 +41,19 @@ class Syntax:
         self,
         model: SequenceModel,
         codes: NDArray[np.uint8],
-        motifs: Sequence[Motif],
+        sites: Sequence[NDArray[np.uint8]],
         *,
-        n: int,
         step_bp: int,
-        hit_p_value: float,
         readout: int,
         seed: int,
         shuffle: bool = True,
     ) -> None:
-        length = (codes != alphabet.PAD).sum(1)
+        n, length = len(sites[0]), (codes != alphabet.PAD).sum(1)
         long = np.flatnonzero(length >= np.median(length))
         draw = rng.stream(seed, "syntax", "backgrounds")
         chosen = np.sort(draw.choice(long, n, replace=n > len(long)))
         backgrounds = shuffled(codes[chosen], seed, "syntax", "shuffle") if shuffle else codes[chosen]
-        widest = max(motif.width for motif in motifs)
+        widest = max(letters.shape[1] for letters in sites)
         shortest = int(length[chosen].min())
         farthest = min(shortest // 2, shortest - widest)
         self.distances = np.arange(widest + clear_bp(model), farthest + 1, step_bp)
@@ -71,15 +65,7 @@ class Syntax:
         self.inserted: Insertions | None = None
         if not len(self.distances):
             return
-        self.inserted = Insertions(
-            model,
-            backgrounds,
-            motifs,
-            [score_threshold(log_odds(motif.ppm), hit_p_value) for motif in motifs],
-            slots,
-            readout=readout,
-            seed=seed,
-        )
+        self.inserted = Insertions(model, backgrounds, sites, slots, readout=readout)
 
     def pairs(self, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
         """Epistasis of pairs in every arrangement.

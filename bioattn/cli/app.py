@@ -46,6 +46,8 @@ LAZY: dict[str, tuple[str, str]] = {
         "Put chosen motif pairs into many backgrounds, and compare their distances and strands.",
     ),
     "interactions": ("bioattn.cli.interactions:interactions", "Combine replicates into one verdict for each pair."),
+    "bench": ("bioattn.cli.bench:bench", "Train on simulated data with known truth, and score verdicts and rivals."),
+    "scoreboard": ("bioattn.cli.bench:scoreboard", "Score verdicts and rivals over all units of the benchmark."),
     "report": ("bioattn.cli.report:report", "Write one self-contained HTML file about a run."),
     "config": ("bioattn.cli.config:config", "Check a configuration file and print it with all defaults."),
     "schema": ("bioattn.cli.config:schema", "Print the JSON schema of configuration files."),

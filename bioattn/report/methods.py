@@ -226,8 +226,8 @@ def _interventions(run: RunConfig) -> str:
             f"All pairs of motifs were put into {inter.screen_backgrounds} backgrounds ({kind}), alone and together; "
             f"candidates, pairs with {setting(inter.screen_floor_bits)} bits or half of the effect that counts, and "
             f"{inter.n_noncandidates} random others into {inter.backgrounds} more, and {formula}, with orders, strands "
-            "and distances that take turns. Inserted sites score like hits. Distances, strands and orders were "
-            f"compared in {inter.syntax_backgrounds} backgrounds. {knocked_out}, for comparison."
+            "and distances that take turns. Inserted sites are hits of held-out sequences. Distances, strands and "
+            f"orders were compared in {inter.syntax_backgrounds} backgrounds. {knocked_out}, for comparison."
         )
         control = "with a decoy (columns of the second motif in another order) in its place"
     else:

@@ -1,22 +1,28 @@
 """Knock-ins: assembled tokens are those of whole sequences, and models with a built-in answer give it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from toy_heads import random_codes
 
-from bioattn.causal.decoys import decoys
+from bioattn.causal.decoys import decoy_orders
 from bioattn.causal.insertions import Insertions, Placed, Slots
 from bioattn.causal.marginalize import KnockIn, backgrounds_of, between, clear_bp, isolating
+from bioattn.causal.sites import drawn_sites
 from bioattn.causal.token_edits import assembled, edited_tokens
 from bioattn.config import ModelConfig, StemConfig, TokenizerConfig
 from bioattn.data import alphabet
-from bioattn.data.motif import best_correlation, information
+from bioattn.data.motif import best_correlation
 from bioattn.errors import DataError
+from bioattn.explain.hits import HIT_COLUMNS, find_hits
 from bioattn.io.motifs import jaspar_motif
 from bioattn.models import build_model
 
 MOTIFS = [jaspar_motif("MA0060.4"), jaspar_motif("MA0090.4"), jaspar_motif("MA0093.4")]
+
+
+NO_HITS = pd.DataFrame(columns=list(HIT_COLUMNS))
 
 
 def build(stem: StemConfig | None = None, tokenizer: TokenizerConfig | None = None, n_layers: int = 1, **more):
@@ -80,22 +86,28 @@ def test_tokens_of_an_edit_are_those_of_the_whole_sequence(name: str):
 # --------------------------------------------------------------------- insertions
 
 
-def inserted(model, codes: np.ndarray) -> tuple[Insertions, Slots]:
+def inserted(model, codes: np.ndarray) -> tuple[Insertions, list[np.ndarray]]:
     draw = np.random.default_rng(3)
     n = len(codes)
     centre = np.stack([draw.integers(8, 20, n), draw.integers(56, 66, n), np.full(n, 92)], 1)
     slots = Slots(centre, draw.random((n, 3)) < 0.5)
-    return Insertions(model, codes, MOTIFS, [6.0, 6.0, 6.0], slots, readout=1, seed=4), slots
+    sites = some_sites(n)
+    return Insertions(model, codes, sites, slots, readout=1), sites
 
 
-def by_hand(model, made: Insertions, codes: np.ndarray, placed: list[Placed], cut=None) -> np.ndarray:
+def some_sites(n: int) -> list[np.ndarray]:
+    """Sites of each motif, drawn from its matrix: there are no hits."""
+    return drawn_sites(np.zeros((1, 30), np.uint8), NO_HITS, MOTIFS, n=n, hit_p_value=1e-3, seed=4)
+
+
+def by_hand(model, slots: Slots, sites: list[np.ndarray], codes: np.ndarray, placed: list[Placed]) -> np.ndarray:
     """Readouts of sequences with the sites written into their letters."""
     codes = codes.copy()
     for each in placed:
         for i, (m, s) in enumerate(zip(each.motif, each.slot, strict=True)):
-            site = made.sites[m][i]
-            site = 3 - site[::-1] if made.slots.reverse[i, s] else site
-            start = made.slots.centre[i, s] - len(site) // 2
+            site = sites[m][i]
+            site = 3 - site[::-1] if slots.reverse[i, s] else site
+            start = slots.centre[i, s] - len(site) // 2
             codes[i, start : start + len(site)] = site
     with torch.inference_mode():
         return model(torch.from_numpy(codes.astype(int)))[:, 1].numpy()
@@ -107,26 +119,39 @@ def test_assembled_readouts_are_those_of_the_sequences(name: str):
     model = MODELS[name]
     codes = random_codes(10, 103, 2)
     codes[1::2, 100:] = alphabet.PAD
-    made, _ = inserted(model, codes)
+    made, sites = inserted(model, codes)
     row = np.arange(10)
     a, b = Placed(row % 3, np.zeros(10, int)), Placed((row + 1) % 3, 1 + row % 2)
-    np.testing.assert_allclose(made.plain, by_hand(model, made, codes, []), rtol=1e-9)
-    np.testing.assert_allclose(made.single[a.motif, row, a.slot], by_hand(model, made, codes, [a]), rtol=1e-9)
-    np.testing.assert_allclose(made.single[b.motif, row, b.slot], by_hand(model, made, codes, [b]), rtol=1e-9)
+    np.testing.assert_allclose(made.plain, by_hand(model, made.slots, sites, codes, []), rtol=1e-9)
+    np.testing.assert_allclose(
+        made.single[a.motif, row, a.slot], by_hand(model, made.slots, sites, codes, [a]), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        made.single[b.motif, row, b.slot], by_hand(model, made.slots, sites, codes, [b]), rtol=1e-9
+    )
     both = made.both(row, a, b)
-    np.testing.assert_allclose(both, by_hand(model, made, codes, [a, b]), rtol=1e-9)
+    np.testing.assert_allclose(both, by_hand(model, made.slots, sites, codes, [a, b]), rtol=1e-9)
     back = row[::-1]
     np.testing.assert_allclose(
         made.both(back, Placed(*(x[back] for x in a)), Placed(*(x[back] for x in b))), both[back]
     )
 
 
-def test_inserted_sites_are_hits():
-    """Nearly all drawn sites score at least what a hit does, and no two backgrounds must have the same one."""
-    made, _ = inserted(MODELS["pwm"], random_codes(10, 103, 2))
-    for motif, sites in zip(MOTIFS, made.sites, strict=True):
-        score = np.log2(np.maximum(motif.ppm, 1e-4) / 0.25)[sites, np.arange(motif.width)].sum(1)
-        assert (score >= 6).all() and len(np.unique(sites, axis=0)) > 3
+def test_sites_are_those_that_sequences_hold():
+    """Letters of hits on the motif's strand; of a rare motif sites are drawn from its matrix."""
+    codes = random_codes(300, 90, 0)
+    for i, row in enumerate(codes):
+        site = alphabet.encode(MOTIFS[0].consensus)
+        row[20 : 20 + len(site)] = site if i % 2 else 3 - site[::-1]
+    hits = find_hits(codes, MOTIFS, p_value=1e-6)
+    first, _, third = drawn_sites(codes, hits, MOTIFS, n=50, hit_p_value=1e-3, seed=0)
+    assert (first == alphabet.encode(MOTIFS[0].consensus)).mean() > 0.95
+    score = np.log2(np.maximum(MOTIFS[2].ppm, 1e-4) / 0.25)[third, np.arange(MOTIFS[2].width)].sum(1)
+    assert (hits["motif"] == 2).sum() < 10 and (score >= 6).all() and len(np.unique(third, axis=0)) > 3
+    alone = drawn_sites(codes, hits[hits["motif"] == 0], MOTIFS[:1], n=50, hit_p_value=1e-3, seed=0)
+    assert (alone[0] == first).all()
+    codes[:, 22] = alphabet.UNKNOWN
+    assert (drawn_sites(codes, hits, MOTIFS, n=50, hit_p_value=1e-3, seed=0)[0] < 4).all()
 
 
 # -------------------------------------------------------------------------- edges
@@ -155,7 +180,7 @@ def test_edges_between_and_around_places():
 def knocked_in(model, pairs=((0, 1), (0, 2)), n: int = 16, length: int = 160, **more):
     codes = random_codes(20, length, 7)
     backgrounds = backgrounds_of(codes, n=n, widest=max(m.width for m in MOTIFS), model=model, seed=1)
-    made = KnockIn(model, backgrounds, MOTIFS, hit_p_value=1e-3, readout=0, seed=1)
+    made = KnockIn(model, backgrounds, MOTIFS, some_sites(n), readout=0, seed=1)
     return made, made.pairs(list(pairs), edges=True, **more)
 
 
@@ -216,7 +241,7 @@ def by_hand_knock_in(model, made: KnockIn, placed: list[Placed]) -> np.ndarray:
     codes = made.backgrounds.codes.copy()
     for each in placed:
         for i, (m, s) in enumerate(zip(each.motif, each.slot, strict=True)):
-            site = made.inserted.sites[m][i]
+            site = some_sites(16)[m][i]
             site = 3 - site[::-1] if made.backgrounds.slots.reverse[i, s] else site
             start = made.backgrounds.slots.centre[i, s] - len(site) // 2
             codes[i, start : start + len(site)] = site
@@ -275,14 +300,13 @@ def test_too_short_sequences_are_refused():
 
 
 def test_decoys_have_the_columns_of_their_motif_and_resemble_none():
-    """Same columns in another order; no decoy is like a motif of the library; the choice is drawn by the seed."""
-    found = decoys(MOTIFS, seed=0)
-    for motif, decoy in zip(MOTIFS, found, strict=True):
-        assert sorted(map(tuple, decoy.ppm.T)) == sorted(map(tuple, motif.ppm.T))
-        assert max(best_correlation(decoy.ppm, other.ppm) for other in MOTIFS) < 0.75
-        assert information(decoy.ppm).sum() == pytest.approx(information(motif.ppm).sum())
-    assert all((a.ppm == b.ppm).all() for a, b in zip(found, decoys(MOTIFS, seed=0), strict=True))
-    assert any((a.ppm != b.ppm).any() for a, b in zip(found, decoys(MOTIFS, seed=1), strict=True))
+    """Orders are permutations; the matrix in that order is like no motif of the library; the seed draws them."""
+    orders = decoy_orders(MOTIFS, seed=0)
+    for motif, order in zip(MOTIFS, orders, strict=True):
+        assert sorted(order) == list(range(motif.width))
+        assert max(best_correlation(motif.ppm[:, order], other.ppm) for other in MOTIFS) < 0.75
+    assert all((a == b).all() for a, b in zip(orders, decoy_orders(MOTIFS, seed=0), strict=True))
+    assert any((a != b).any() for a, b in zip(orders, decoy_orders(MOTIFS, seed=1), strict=True))
 
 
 def test_decoy_pairs_join_a_motif_with_the_decoy_of_another():
@@ -290,6 +314,6 @@ def test_decoy_pairs_join_a_motif_with_the_decoy_of_another():
     made = KnockIn(
         build(),
         backgrounds_of(random_codes(4, 160, 0), n=4, widest=16, model=build(), seed=0),
-        MOTIFS, hit_p_value=1e-3, readout=0, seed=0,
+        MOTIFS, some_sites(4), readout=0, seed=0,
     )  # fmt: skip
     assert sorted(made.decoy_pairs()) == [(0, 4), (0, 5), (1, 3), (1, 5), (2, 3), (2, 4)]

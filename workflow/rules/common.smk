@@ -203,6 +203,26 @@ def if_pairs(*patterns):
     return paths
 
 
+def bench_result(*parts):
+    """Path of a result of the benchmark."""
+    return os.path.join(CONFIG.results, "bench", *parts)
+
+
+def unit_of_bench(name):
+    """Path pattern of a file of one unit of the benchmark."""
+    return bench_result("units", "{suite}_{regime}_{training}", "seed{seed}", name)
+
+
+def units_of_bench(wildcards):
+    """Input function: the pairs of every unit."""
+    arms = [(arm.split() + ["plain"])[:3] for arm in CONFIG.bench.arms]
+    return [
+        unit_of_bench("pairs.parquet").format(suite=suite, regime=regime, training=training, seed=seed)
+        for suite, regime, training in arms
+        for seed in CONFIG.bench.seeds
+    ]
+
+
 def if_simulated(pattern):
     """Input function: the truth, which only a simulated run has."""
 

@@ -56,6 +56,20 @@ def test_a_bent_readout_is_made_straight(name: str, curve, left: float):
     assert (np.diff(scale(y)) >= 0).all()
 
 
+def test_a_few_strong_interactions_are_no_global_nonlinearity():
+    """Motifs that do little alone, and five pairs that do much together: the scale is not called bent."""
+    cells = cells_of(lambda x: 0.1 * x)
+    strong = (cells["motif_a"] == 0) & (cells["motif_b"] < 6)
+    cells.loc[strong, "y11"] += 1.0
+    draw = np.random.default_rng(0)
+    cells = cells.assign(**{name: cells[name] + draw.normal(0, 0.01, len(cells)) for name in CELLS})
+    scale = latent_scale(cells)
+    assert not scale.straightens(cells)
+    assert epistasis(cells, scale)[:5].min() > 10 * np.median(np.abs(epistasis(cells, scale)[5:]))
+    bent = cells_of(np.exp)
+    assert latent_scale(bent).straightens(bent)
+
+
 def test_main_effects_keep_their_size():
     """The transform cannot shrink everything: the mean size of main effects is that of the readout."""
     cells = cells_of(np.exp)

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from toy_heads import random_codes
 
+from bioattn.causal.sites import drawn_sites
 from bioattn.causal.syntax import Syntax, spacing_curves, syntax_statistics
 from bioattn.config import ModelConfig, StemConfig
+from bioattn.explain.hits import HIT_COLUMNS
 from bioattn.io.motifs import jaspar_motif
 from bioattn.models import build_model
 
@@ -74,7 +76,9 @@ def model(**more):
 
 
 def syntax_of(network, codes) -> Syntax:
-    return Syntax(network, codes, MOTIFS, n=8, step_bp=15, hit_p_value=1e-3, readout=0, seed=2)
+    no_hits = pd.DataFrame(columns=list(HIT_COLUMNS))
+    sites = drawn_sites(codes, no_hits, MOTIFS, n=8, hit_p_value=1e-3, seed=2)
+    return Syntax(network, codes, sites, step_bp=15, readout=0, seed=2)
 
 
 def test_arrangements_are_complete_and_as_named():

@@ -1,0 +1,303 @@
+"""One unit of the benchmark: data of one structural causal model, models trained on it, verdicts, and rivals."""
+
+import itertools
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bioattn import rng
+from bioattn.bench.rivals import WITH_MODEL, WITHOUT_MODEL, Looked, Rated, all_pairs, rate
+from bioattn.causal import pair_tests
+from bioattn.causal.cooccurrence import cooccurrence, gc_content
+from bioattn.causal.interactions import Interventions, interactions
+from bioattn.config import RunConfig
+from bioattn.data import alphabet
+from bioattn.data.simulate import Simulation, simulate
+from bioattn.data.splits import split, subset_of
+from bioattn.explain.coattention import CoAttention
+from bioattn.explain.pairs import Geometry, PairData, pair_data
+from bioattn.explain.predict import predict
+from bioattn.io.motifs import load_motifs
+from bioattn.models import SequenceModel, load_model, save_model
+from bioattn.train.fit import fit
+
+_PAIR = ["motif_a", "motif_b"]
+#: Name of our own scores and of the verdict, beside those of rivals.
+OURS = ("bioattn, verdict", "bioattn, epistasis", "bioattn, co-attention", "bioattn, edge knock-out")
+
+
+class Unit(NamedTuple):
+    """What a unit gives.
+
+    Attributes
+    ----------
+    pairs : DataFrame
+        The table of interactions, with the truth (class, interaction, ...) of each pair.
+    scores : DataFrame
+        method, motif_a, motif_b, class, interaction, score, called (NaN where a method makes no calls).
+    costs : DataFrame
+        step, seconds; summed over replicates.
+    summary : dict
+        Pearson r of the models on test sequences and on randomised ones, and what a perfect reader reaches.
+    """
+
+    pairs: pd.DataFrame
+    scores: pd.DataFrame
+    costs: pd.DataFrame
+    summary: dict[str, float]
+
+
+class _Clock:
+    """Seconds of named steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
+        self._last = now
+
+
+def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals: bool = True) -> Unit:
+    """Simulate, train, test and score.
+
+    Parameters
+    ----------
+    run : RunConfig
+        From `bioattn.bench.suites.run_of`.
+    training : {"plain", "balanced", "permuted"}
+        balanced: training sequences are drawn with weights that make the presence of pairs that co-occur independent.
+    work_dir : path
+        Trained models are kept there until the unit is done: what a kill leaves is not trained again.
+    """
+    assert run.data.simulate is not None
+    clock = _Clock()
+    motifs = load_motifs(run.motifs)
+    made = simulate(run.data.simulate, motifs, seed=run.seed)
+    table = made.table.assign(sequence=made.sequences)
+    parts = split(table, run.split, run.task, seed=run.seed)
+    clock.lap("simulate")
+    trained_on = _balanced(run, made, table, parts) if training == "balanced" else (table, parts)
+    models = [_trained(run, *trained_on, seed, work_dir) for seed in run.train.seeds]
+    clock.lap("train")
+    data = pair_data(run, table, parts, fold=0, geometry=Geometry.of(models[0]))
+    clock.lap("hits")
+    pairs, attention = _tested(run, models, data, table, clock)
+    pairs = _with_truth(pairs, made)
+    scores = [_rows(name, rated, pairs, data) for name, rated in _ours(pairs, data).items()]
+    if rivals:
+        scores += _rivals(run, models, data, table, pairs, clock)
+    costs = pd.DataFrame({"step": clock.seconds.keys(), "seconds": clock.seconds.values()})
+    summary = _summary(run, models, made, table, parts) | _agreement(pairs, data, attention)
+    return Unit(pairs, pd.concat(scores, ignore_index=True), costs, summary)
+
+
+# ------------------------------------------------------------------------ training
+
+
+def _trained(run: RunConfig, table: pd.DataFrame, parts: pd.DataFrame, seed: int, work_dir: Path) -> SequenceModel:
+    """Model of one replicate, from the work folder if it is there."""
+    folder = work_dir / f"seed{seed}"
+    if (folder / "model.json").exists():
+        return load_model(folder)[0]
+    motifs = load_motifs(run.motifs)
+    result = fit(run, table, parts, seed=seed, motifs=motifs, work_dir=work_dir / f"seed{seed}.work", progress=False)
+    save_model(folder, result.model, config=run.model, motifs=motifs, record=result.record)
+    shutil.rmtree(work_dir / f"seed{seed}.work", ignore_errors=True)
+    return result.model.eval()
+
+
+def _balanced(
+    run: RunConfig, made: Simulation, table: pd.DataFrame, parts: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training sequences drawn with replacement, so that pairs of motifs that co-occur are present independently.
+
+    A sequence's weight is the product over these pairs of the chance of its two motifs if
+    they were independent, over that of both as they are. Held-out sequences stay.
+    """
+    train = np.flatnonzero(subset_of(table, parts, fold=0) == "train")
+    rest = np.setdiff1d(np.arange(len(table)), train)
+    present = made.presence[train]
+    odds = cooccurrence(present, gc_content(alphabet.encode_batch(table["sequence"].iloc[train].tolist())))
+    weight = np.ones(len(train))
+    for a, b, logodds in odds[[*_PAIR, "cooccurrence_logodds"]].itertuples(index=False):
+        if abs(logodds) < run.interactions.cooccurrence_floor:
+            continue
+        state = 2 * present[:, a] + present[:, b]
+        joint = np.bincount(state, minlength=4) / len(state)
+        first, second = present[:, a].mean(), present[:, b].mean()
+        apart = np.array([(1 - first) * (1 - second), (1 - first) * second, first * (1 - second), first * second])
+        weight *= (apart / np.maximum(joint, 1 / len(state)))[state]
+    draw = rng.stream(run.seed, "bench", "balanced")
+    rows = np.concatenate([train[draw.choice(len(train), len(train), p=weight / weight.sum())], rest])
+    names = [f"{name}.{i}" for i, name in enumerate(table["name"].iloc[rows])]
+    return tuple(frame.iloc[rows].assign(name=names).reset_index(drop=True) for frame in (table, parts))  # type: ignore[return-value]
+
+
+# --------------------------------------------------------------------------- tests
+
+
+def _tested(
+    run: RunConfig, models: Sequence[SequenceModel], data: PairData, table: pd.DataFrame, clock: _Clock
+) -> tuple[pd.DataFrame, list[CoAttention]]:
+    """The table of interactions, as the workflow makes it."""
+    attention = [pair_tests.measure_coattention(run, model, data) for model in models]
+    clock.lap("bioattn: co-attention")
+    rules = run.interactions
+    screens = []
+    for model in models:
+        made = pair_tests.knock_in(run, model, data, table, n=rules.screen_backgrounds)
+        screens.append(made.pairs(pair_tests.screen_pairs(data, made)))
+    clock.lap("bioattn: screen")
+    chosen = pair_tests.pairs_to_test(run, data, attention, screens)
+    wanted = pair_tests.tested(chosen)
+    knock_ins, syntaxes, knockouts = [], [], []
+    for model in models:
+        made = pair_tests.knock_in(run, model, data, table, n=rules.backgrounds)
+        knock_ins.append(pd.concat([made.pairs(wanted, edges=True), made.pairs(made.decoy_pairs())]))
+        clock.lap("bioattn: knock-in")
+        syntaxes.append(pair_tests.syntax(run, model, data, table).pairs(wanted))
+        clock.lap("bioattn: syntax")
+        knockouts.append(pair_tests.knock_outs(run, model, data, chosen))
+        clock.lap("bioattn: knock-out")
+    found = interactions(run, table, data, chosen, attention, Interventions(knockouts, screens, knock_ins, syntaxes))
+    clock.lap("bioattn: statistics")
+    return found, attention
+
+
+def _with_truth(pairs: pd.DataFrame, made: Simulation) -> pd.DataFrame:
+    """The table with what was planted: columns of the truth, named truth_... where both have them."""
+    truth = made.pairs.rename(columns={"cooccurrence_logodds": "truth_logodds"})
+    truth = _keyed(truth).drop(columns=[*_PAIR, "motif_id_a", "motif_id_b"])
+    return _keyed(pairs).merge(truth, how="left", on="_key", validate="one_to_one").drop(columns="_key")
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column that names each pair, whichever way round it is written."""
+    ids = np.sort(table[["motif_id_a", "motif_id_b"]].to_numpy(dtype=str), axis=1)
+    return table.assign(_key=np.char.add(np.char.add(ids[:, 0], "+"), ids[:, 1]))
+
+
+# -------------------------------------------------------------------------- scores
+
+
+def _ours(pairs: pd.DataFrame, data: PairData) -> dict[str, Rated]:
+    """Our scores in the order of `all_pairs`; the verdict's score is the epistasis where it claims an interaction."""
+    ordered = _in_order(pairs, data)
+    claims = ordered["verdict"].isin(["causal in model", "hidden (causal without attention)"]).to_numpy()
+    size = ordered["epistasis_effect"].abs().to_numpy(np.float64)
+    nothing = np.full(len(ordered), np.nan)
+    effects = {
+        OURS[0]: Rated(np.where(claims, size, 0.0), claims.astype(np.float64)),
+        OURS[1]: Rated(size, nothing),
+        OURS[2]: Rated(
+            ordered["attention_effect_bits"].to_numpy(np.float64), ordered["candidate"].to_numpy(np.float64)
+        ),
+        OURS[3]: Rated(ordered["edge_knockout_effect"].abs().to_numpy(np.float64), nothing),
+    }
+    return effects
+
+
+def _in_order(pairs: pd.DataFrame, data: PairData) -> pd.DataFrame:
+    """Rows of the table in the order of `all_pairs`."""
+    ids = [motif.motif_id for motif in data.motifs]
+    keys = pd.MultiIndex.from_tuples([(ids[a], ids[b]) for a, b in all_pairs(data.n_motifs)])
+    return pairs.set_index(["motif_id_a", "motif_id_b"]).loc[keys].reset_index()
+
+
+def _rows(method: str, rated: Rated, pairs: pd.DataFrame, data: PairData) -> pd.DataFrame:
+    ordered = _in_order(pairs, data)
+    kept = ordered[[*_PAIR, "class", "interaction"]]
+    return kept.assign(method=method, score=rated.score, called=rated.called)
+
+
+def _rivals(
+    run: RunConfig,
+    models: Sequence[SequenceModel],
+    data: PairData,
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    clock: _Clock,
+) -> list[pd.DataFrame]:
+    """What rivals say: scores are means over the models, and a pair is called if most models' tests call it."""
+    targets = table[run.task.targets[0]].to_numpy(np.float64)
+    looked = [
+        Looked(
+            model, data, targets[data.rows], alphabet.encode_batch(table["sequence"].tolist()), targets,
+            run.interactions.hit_p_value, run.seed,
+        )
+        for model in models
+    ]  # fmt: skip
+    found = []
+    for name, way in {**WITH_MODEL, **WITHOUT_MODEL}.items():
+        rated = [rate(way, each)[0] for each in (looked if name in WITH_MODEL else looked[:1])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # pairs that never occur have no score in any model
+            score = np.nanmean([each.score for each in rated], axis=0)
+            called = np.mean([each.called for each in rated], axis=0)
+        called = np.where(np.isfinite(called), (called > 0.5).astype(np.float64), np.nan)
+        found.append(_rows(name, Rated(score, called), pairs, data))
+        clock.lap(name)
+    return found
+
+
+# ------------------------------------------------------------------------- summary
+
+
+def _summary(
+    run: RunConfig,
+    models: Sequence[SequenceModel],
+    made: Simulation,
+    table: pd.DataFrame,
+    parts: pd.DataFrame,
+) -> dict[str, float]:
+    """Mean Pearson r of the models on test sequences and on sequences of the same causes with motifs at random."""
+    assert run.data.simulate is not None
+    test = subset_of(table, parts, fold=0) == "test"
+    codes = alphabet.encode_batch(table.loc[test, "sequence"].tolist())
+    settings = run.data.simulate.model_copy(update={"regime": "randomised", "n_sequences": 2000})
+    # Other sequences than any that was trained on: another stream of the same causes.
+    other = simulate(settings, load_motifs(run.motifs), seed=run.seed)
+    probe = alphabet.encode_batch(other.sequences)
+    y, y_probe = table.loc[test, "y"].to_numpy(), other.table["y"].to_numpy()
+    return {
+        "r_test": _mean_r(models, codes, y),
+        "r_randomised": _mean_r(models, probe, y_probe),
+        "ceiling": made.ceiling,
+    }
+
+
+def _mean_r(models: Sequence[SequenceModel], codes: NDArray[np.uint8], y: NDArray[np.float64]) -> float:
+    return float(np.mean([np.corrcoef(predict(model, codes)[:, 0], y)[0, 1] for model in models]))
+
+
+def _agreement(pairs: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]) -> dict[str, float]:
+    """Correlations over pairs: of attention and of epistasis with the truth, and with each other."""
+    known = pairs.dropna(subset=["attention_effect_bits", "epistasis_effect"])
+    bits, size = known["attention_effect_bits"].to_numpy(), known["epistasis_effect"].abs().to_numpy()
+    truth = known["interaction"].abs().to_numpy()
+    hidden = known["class"] == "HIDDEN"
+    stable = [each.strongest[np.triu_indices(data.n_motifs, 1)] for each in attention]
+    summary = {
+        "r_attention_truth": _r(bits, truth),
+        "r_epistasis_truth": _r(size, truth),
+        "r_attention_epistasis": _r(bits, size),
+        "hidden_epistasis": float(size[hidden].mean()) if hidden.any() else float("nan"),
+    }
+    if len(stable) > 1:
+        between = [_r(x, y) for x, y in itertools.combinations(np.nan_to_num(stable), 2)]
+        summary["r_attention_replicates"] = float(np.mean(between))
+    return summary
+
+
+def _r(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 and x.std() > 0 and y.std() > 0 else float("nan")
