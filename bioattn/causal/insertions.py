@@ -19,6 +19,8 @@ from bioattn.data import alphabet
 from bioattn.explain.predict import BATCH
 from bioattn.models import SequenceModel
 
+#: Motifs whose insertions are embedded at a time.
+_MOTIFS = 16
 #: Most scores of one layer at a time where attention edges are cut: 256 MiB in float32.
 _MOST_SCORES = 2**26
 
@@ -158,13 +160,30 @@ class Insertions:
             spans.append(torch.stack(touched_tokens(self.model, *own, self._n_tokens), dim=-1))
         for slot in range(n_slots):
             start, end = (edge[:, slot] for edge in around)
-            found = []
-            for letters in sites:
-                edited = self._tensor(self._placed(backgrounds, letters, slot))
-                found.append(edited_tokens(self.model, self.model.strands(edited)[strand], start, end, width=width))
+            found = [
+                self._patches(backgrounds, sites[m : m + _MOTIFS], slot, start, end, width, reverse)
+                for m in range(0, len(sites), _MOTIFS)
+            ]
             first.append(found[0].first)
-            patches.append(torch.stack([patch.hidden for patch in found]))
+            patches.append(torch.cat([patch.hidden for patch in found]))
         return _Strand(hidden, keep, torch.stack(first, 1), torch.stack(patches, 2), torch.stack(spans))
+
+    def _patches(
+        self,
+        backgrounds: NDArray[np.uint8],
+        sites: Sequence[NDArray[np.uint8]],
+        slot: int,
+        start: Tensor,
+        end: Tensor,
+        width: int,
+        reverse: bool,
+    ) -> Patch:
+        """Tokens (M, N, W, D) of some motifs in one slot, and the first of them (N,)."""
+        n, m = len(backgrounds), len(sites)
+        edited = self._tensor(np.concatenate([self._placed(backgrounds, letters, slot) for letters in sites]))
+        strand = self.model.strands(edited)[int(reverse)]
+        patch = edited_tokens(self.model, strand, start.repeat(m), end.repeat(m), width=width)
+        return Patch(patch.first[:n], patch.hidden.unflatten(0, (m, n)))
 
     def _interval(self, width: int, reverse: bool) -> tuple[Tensor, Tensor]:
         """Starts and ends (N, S) of sites of that width, on a strand."""

@@ -152,8 +152,32 @@ class KnockIn:
             distance_bp (centre of b less that of a), same_strand, y11, y10, y01, y00; y1c and
             y0c, with b's decoy in its place (NaN if b is one).
         """
-        tables = [self._pair(a, b, edges=edges) for a, b in pairs]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        if not pairs:
+            return pd.DataFrame()
+        inserted, slots, n = self.inserted, self.backgrounds.slots, len(self.backgrounds.codes)
+        row = np.tile(np.arange(n), len(pairs))
+        a, b = (np.repeat(motifs, n) for motifs in np.array(pairs).T)
+        slot_a = np.where(self.backgrounds.a_left, 0, 1)[row]
+        first, second = Placed(a, slot_a), Placed(b, 1 - slot_a)
+        cells = {
+            "y11": inserted.both(row, first, second),
+            "y10": inserted.single[a, row, slot_a],
+            "y01": inserted.single[b, row, 1 - slot_a],
+            "y00": inserted.plain[row],
+        }
+        cells |= self._control(row, first, second)
+        if edges:
+            names = ("y11", "y10", "y01", "y00")
+            for ending, cut in (("cut", between), ("isolated", isolating)):
+                values = inserted.cells(row, first, second, cut)
+                cells |= {f"{name}_{ending}": each for name, each in zip(names, values, strict=True)}
+            shift, room = self._shift(row, first, second)
+            cells["y11_moved"] = np.where(room, inserted.both_cut(row, first, second, between, shift=shift), np.nan)
+        distance = slots.centre[row, 1 - slot_a] - slots.centre[row, slot_a]
+        same = (slots.reverse[:, 0] == slots.reverse[:, 1])[row]
+        return pd.DataFrame(
+            {"motif_a": a, "motif_b": b, "instance": row, "distance_bp": distance, "same_strand": same, **cells}
+        )
 
     def decoy_pairs(self) -> list[tuple[int, int]]:
         """Random pairs of a motif and the decoy of another one."""
@@ -162,35 +186,15 @@ class KnockIn:
         draw = rng.stream(self.seed, "knock-in", "decoys")
         return [every[i] for i in np.sort(draw.permutation(len(every))[:_DECOY_PAIRS])]
 
-    def _pair(self, a: int, b: int, *, edges: bool) -> pd.DataFrame:
-        inserted, slots = self.inserted, self.backgrounds.slots
-        row = np.arange(len(self.backgrounds.codes))
-        slot_a = np.where(self.backgrounds.a_left, 0, 1)
-        first, second = (Placed(np.full(len(row), m), slot) for m, slot in ((a, slot_a), (b, 1 - slot_a)))
-        cells = {
-            "y11": inserted.both(row, first, second),
-            "y10": inserted.single[a, row, slot_a],
-            "y01": inserted.single[b, row, 1 - slot_a],
-            "y00": inserted.plain,
-        }
-        if b < self.n_motifs:
-            decoy = Placed(second.motif + self.n_motifs, second.slot)
-            cells["y1c"] = inserted.both(row, first, decoy)
-            cells["y0c"] = inserted.single[b + self.n_motifs, row, 1 - slot_a]
-        else:
-            cells["y1c"] = cells["y0c"] = np.full(len(row), np.nan)
-        if edges:
-            names = ("y11", "y10", "y01", "y00")
-            for ending, cut in (("cut", between), ("isolated", isolating)):
-                values = inserted.cells(row, first, second, cut)
-                cells |= {f"{name}_{ending}": each for name, each in zip(names, values, strict=True)}
-            shift, room = self._shift(row, first, second)
-            cells["y11_moved"] = np.where(room, inserted.both_cut(row, first, second, between, shift=shift), np.nan)
-        centre = slots.centre[row, 1 - slot_a] - slots.centre[row, slot_a]
-        same = slots.reverse[:, 0] == slots.reverse[:, 1]
-        return pd.DataFrame(
-            {"motif_a": a, "motif_b": b, "instance": row, "distance_bp": centre, "same_strand": same, **cells}
-        )
+    def _control(self, row: NDArray[np.int64], a: Placed, b: Placed) -> dict[str, NDArray[np.float64]]:
+        """Cells with the decoy of the second motif in its place; NaN where that is a decoy itself."""
+        real = b.motif < self.n_motifs
+        cells = {name: np.full(len(row), np.nan) for name in ("y1c", "y0c")}
+        some, slot = row[real], b.slot[real]
+        decoy = b.motif[real] + self.n_motifs
+        cells["y1c"][real] = self.inserted.both(some, Placed(a.motif[real], a.slot[real]), Placed(decoy, slot))
+        cells["y0c"][real] = self.inserted.single[decoy, some, slot]
+        return cells
 
     def _shift(self, row: NDArray[np.int64], a: Placed, b: Placed) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Random shift (R,), in tokens, of both places to others at the same distance, and whether there is room."""
@@ -199,7 +203,7 @@ class KnockIn:
         low = -np.minimum(first_a, first_b)
         high = self.inserted.n_real_tokens[row] - 1 - np.maximum(last_a, last_b)
         below, above = np.maximum(-least - low + 1, 0), np.maximum(high - least + 1, 0)
-        draw = rng.stream(self.seed, "knock-in", "moved").random(len(row))
+        draw = rng.stream(self.seed, "knock-in", "moved").random(len(self.backgrounds.codes))[row]
         pick = np.floor(draw * (below + above)).astype(np.int64)
         return np.where(pick < below, low + pick, least + pick - below), below + above > 0
 
