@@ -14,6 +14,8 @@ from bioattn.data import alphabet
 
 #: GC strata within which co-occurrence is measured, so that shared composition is no co-occurrence.
 _GC_STRATA = 10
+#: A product that varies less, per sequence, is given by its motifs.
+_NO_VARIANCE = 1e-9
 
 
 def gc_content(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -61,6 +63,63 @@ def _log_odds(a: NDArray[np.bool_], b: NDArray[np.bool_], stratum: NDArray[np.in
     pooled = StratifiedTable(tables.transpose(1, 2, 0))
     low, high = pooled.logodds_pooled_confint()
     return dict(zip(names, map(float, (pooled.logodds_pooled, low, high, pooled.test_null_odds().pvalue)), strict=True))
+
+
+def statistical_interaction(
+    presence: NDArray[np.bool_], covariates: NDArray[np.float64], target: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Interaction of motifs in the data: least squares of the target on all motifs and one product at a time.
+
+    A hidden cause of both motifs and of the target gives an interaction too: this is what a
+    model's evidence must go beyond, not evidence of a cause.
+
+    Parameters
+    ----------
+    presence : ndarray, bool, shape (N, M)
+    covariates : ndarray, shape (N, C)
+        What else explains the target, such as GC and length.
+    target : ndarray, shape (N,)
+        Rows with NaN are left out.
+
+    Returns
+    -------
+    DataFrame
+        motif_a, motif_b, stat_interaction, stat_interaction_se (heteroscedasticity-consistent),
+        stat_interaction_q. NaN where a product does not vary beyond its motifs.
+    """
+    known = np.isfinite(target)
+    z = presence[known].astype(np.float64)
+    q, _ = np.linalg.qr(np.column_stack([np.ones(len(z)), z, covariates[known]]))
+    left = target[known] - q @ (q.T @ target[known])
+    rows, p_values = [], []
+    for a in range(z.shape[1]):
+        for b in range(a + 1, z.shape[1]):
+            product = z[:, a] * z[:, b]
+            product = product - q @ (q.T @ product)
+            effect, error, p_value = np.nan, np.nan, np.nan
+            if product @ product > _NO_VARIANCE * len(z):
+                fit = sm.OLS(left, product[:, None]).fit(cov_type="HC1")
+                effect, error, p_value = float(fit.params[0]), float(fit.bse[0]), float(fit.pvalues[0])
+            rows.append({"motif_a": a, "motif_b": b, "stat_interaction": effect, "stat_interaction_se": error})
+            p_values.append(p_value)
+    table = pd.DataFrame(rows)
+    table["stat_interaction_q"] = benjamini_hochberg(p_values)
+    return table
+
+
+def gc_association(presence: NDArray[np.bool_], gc: NDArray[np.float64]) -> pd.DataFrame:
+    """How far GC goes with motifs: the larger of two motifs' correlations with it.
+
+    Returns
+    -------
+    DataFrame
+        motif_a, motif_b, gc_confound_r (its size; 0 for motifs in all or no sequences).
+    """
+    z = presence - presence.mean(0)
+    scale = np.sqrt((z**2).sum(0) * ((gc - gc.mean()) ** 2).sum())
+    r = np.abs(np.divide(z.T @ (gc - gc.mean()), scale, out=np.zeros(len(scale)), where=scale > 0))
+    a, b = np.triu_indices(len(r), 1)
+    return pd.DataFrame({"motif_a": a, "motif_b": b, "gc_confound_r": np.maximum(r[a], r[b])})
 
 
 def site_interaction(

@@ -96,6 +96,13 @@ COLUMNS = {
     "cooccurrence_ci_low": "2.5 % bound",
     "cooccurrence_ci_high": "97.5 % bound",
     "cooccurrence_q": "Benjamini-Hochberg q of no co-occurrence",
+    "gc_confound_r": "larger of the two motifs' correlations with GC content, its size",
+    "stat_interaction": "coefficient of the product of both motifs in a least squares fit of the target on all motifs, "
+    "GC, length and that product: the interaction in the data, hidden causes included",
+    "stat_interaction_se": "its standard error, heteroscedasticity-consistent",
+    "stat_interaction_q": "of no such interaction; Benjamini-Hochberg",
+    "sensitivity_w": "smallest effect of a hidden common cause on the readout that would give this epistasis by "
+    "itself, the motifs doing nothing; infinite where they do not co-occur",
     "interventional_effect": "interaction in the measured values of a randomised library, per unit of site damage "
     "squared; NA unless the data are interventional",
     "interventional_ci_low": "2.5 % bound",

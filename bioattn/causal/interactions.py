@@ -7,11 +7,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction
+from bioattn.causal.cooccurrence import (
+    cooccurrence,
+    gc_association,
+    gc_content,
+    site_interaction,
+    statistical_interaction,
+)
 from bioattn.causal.decide import decide
 from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_statistics
 from bioattn.causal.knock_in_statistics import knock_in_statistics
 from bioattn.causal.nulls import benjamini_hochberg, benjamini_yekutieli
+from bioattn.causal.sensitivity import sensitivity
 from bioattn.causal.syntax import syntax_statistics
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
@@ -77,8 +84,16 @@ def interactions(
     table["edge_knockout_q"] = benjamini_hochberg(table["edge_knockout_p"])
     clean = pd.concat(list(knockouts)).groupby(_PAIR)["clean"].mean().rename("clean_fraction").reset_index()
     codes = alphabet.encode_batch(sequences["sequence"].tolist())
-    for more in (clean, cooccurrence(data.presence, gc_content(codes)), _measured(run, sequences, codes)):
+    gc, length = gc_content(codes), (codes != alphabet.PAD).sum(1)
+    target = sequences[run.task.targets[run.task.readout]].to_numpy(dtype=float)
+    in_data = [
+        cooccurrence(data.presence, gc),
+        gc_association(data.presence, gc),
+        statistical_interaction(data.presence, np.column_stack([gc, length]), target),
+    ]
+    for more in (clean, *in_data, _measured(run, sequences, codes)):
         table = table.merge(more, how="left", on=_PAIR)
+    table["sensitivity_w"] = sensitivity(table, data.presence)
     if interventions.syntaxes:
         syntax = syntax_statistics(interventions.syntaxes, permutations=run.interactions.permutations, seed=run.seed)
         table = table.merge(syntax, how="left", on=_PAIR)
