@@ -146,14 +146,15 @@ def coverage(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def syntax(pairs: pd.DataFrame, *, preferred_bp: float, q_value: float = 0.05) -> pd.DataFrame:
+def syntax(pairs: pd.DataFrame, *, within_bp: float, q_value: float = 0.05) -> pd.DataFrame:
     """Whether the rule of pairs with syntax is found, and how often one is found where there is none.
 
     Returns
     -------
     DataFrame
         suite, regime, training, rule, found (share of the pairs of that class), n, false (share of the
-        other tested pairs that interact), n_other, error_bp (of SPC: mean distance of the peak from the planted one).
+        other tested pairs that interact), n_other, error_bp (of SPC: how far the peak lies, on average, beyond
+        the distance `within_bp` up to which the pair acts).
     """
     rows = []
     for key, part in pairs.groupby(_ARM):
@@ -162,7 +163,8 @@ def syntax(pairs: pd.DataFrame, *, preferred_bp: float, q_value: float = 0.05) -
             mine, other = acting[acting["class"] == name], acting[acting["class"] != name]
             if not len(mine) or column not in part:
                 continue
-            error = float((mine["spacing_peak"] - preferred_bp).abs().mean()) if name == "SPC" else float("nan")
+            beyond = (mine["spacing_peak"] - within_bp).clip(lower=0).mean()
+            error = float(beyond) if name == "SPC" else float("nan")
             found, false = (_share((each[column] < q_value).to_numpy()) for each in (mine, other))
             rows.append([*key, name, found, len(mine), false, len(other), error])
     return pd.DataFrame(rows, columns=[*_ARM, "rule", "found", "n", "false", "n_other", "error_bp"])

@@ -52,7 +52,7 @@ SUITES: dict[str, Suite] = {
             "length": 200,
             "pairs": ["AND", "SPC", "ORI", "ORD", "HIDDEN", "ADDITIVE"],
             "syntax_rate": 0.6,
-            "spacing": {"kind": "preferred", "preferred_bp": 60.0, "width_bp": 15.0},
+            "spacing": {"kind": "within", "max_bp": 60.0},
         },
         {"stem": {"motif_strands": "separate"}, "d_model": 48},
     ),

@@ -73,14 +73,14 @@ def scoreboard(
     )
     seconds = _joined([read_tsv(folder / "costs.tsv") for folder in unit])
     summaries = pd.DataFrame([_summary(folder / "summary.json") for folder in unit])
-    spacing = SUITES["B"].simulate["spacing"]["preferred_bp"]
+    within_bp = SUITES["B"].simulate["spacing"]["max_bp"]
     tables = {
         "ranking": scoring.ranking(ranked),
         "calls": scoring.calls(ranked),
         "verdicts": scoring.verdicts(pairs),
         "calibration": scoring.calibration(pairs, InteractionsConfig()),
         "coverage": scoring.coverage(pairs),
-        "syntax": scoring.syntax(pairs, preferred_bp=spacing),
+        "syntax": scoring.syntax(pairs, within_bp=within_bp),
         "costs": scoring.costs(seconds),
         "demonstration": scoring.demonstration(summaries, ranked),
     }

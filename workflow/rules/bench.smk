@@ -1,12 +1,6 @@
 """The benchmark with known truth. No other rule asks for it: `snakemake bench`."""
 
 
-rule bench:
-    """Everything about the benchmark."""
-    input:
-        bench_result("scoreboard", "report.html"),
-
-
 rule bench_unit:
     """Simulate one structural causal model, train on it, and score verdicts and rivals against the truth.
 

@@ -108,10 +108,10 @@ def test_rules_of_syntax_are_counted():
         {
             "class": ["SPC", "ORI", "AND", "NULL"], "interaction": [1.0, 1.0, 1.0, 0.0],
             "spacing_q": [0.01, 0.5, 0.01, 0.01],
-            "orientation_q": [0.5, 0.01, 0.5, 0.5], "order_q": 0.5, "spacing_peak": [52.0, 30, 40, 50], **ARM,
+            "orientation_q": [0.5, 0.01, 0.5, 0.5], "order_q": 0.5, "spacing_peak": [68.0, 30, 40, 50], **ARM,
         }
     )  # fmt: skip
-    found = scores.syntax(table, preferred_bp=60).set_index("rule")
+    found = scores.syntax(table, within_bp=60).set_index("rule")
     assert found.loc["SPC", ["found", "n", "false", "n_other", "error_bp"]].tolist() == [1, 1, 0.5, 2, 8]
     assert found.loc["ORI", "found"] == 1 and found.loc["ORI", "false"] == 0 and "ORD" not in found.index
 
