@@ -528,6 +528,10 @@ class MaskConfig(Section):
         return self.window is not None or self.dilated_step is not None or self.random_blocks > 0
 
 
+#: Widest stem of a model in which sites meet in attention only: about the width of a site.
+_BOTTLENECK_BP = 25
+
+
 class ModelConfig(Section):
     """The Transformer, or a recurrent network in its place."""
 
@@ -559,6 +563,31 @@ class ModelConfig(Section):
     )
     reverse_complement: Literal["none", "average"] = Field("none", description="average: mean readout of both strands")
     max_length: int = Field(4096, ge=1, description="learned positions: longest input in tokens")
+    interaction_bottleneck: bool = Field(
+        False,
+        description="refuse a model in which sites could meet anywhere but in one attention layer: it needs a stem of "
+        "at most 25 bp, one layer, and a readout that adds up tokens (pooling sum or mean)",
+    )
+
+    def bottleneck_breaches(self, receptive_field_bp: int | None = None) -> list[str]:
+        """Where two sites could meet outside one attention layer, in words; nothing if the model is a bottleneck.
+
+        Parameters
+        ----------
+        receptive_field_bp : int, optional
+            Of the built model, whose motif filters may be wider than `stem.width`.
+        """
+        reach = receptive_field_bp or (self.stem.width if self.stem.kind != "none" else 1)
+        breaches = []
+        if not self.has_attention:
+            breaches.append(f"encoder '{self.encoder}' mixes tokens without attention")
+        if reach > _BOTTLENECK_BP:
+            breaches.append(f"the stem sees {reach} bp at a time, more than {_BOTTLENECK_BP}")
+        if self.n_layers > 1:
+            breaches.append(f"{self.n_layers} layers: what one site did to a token may reach the other one later")
+        if self.pooling not in ("sum", "mean"):
+            breaches.append(f"pooling '{self.pooling}' weighs tokens by what they hold")
+        return breaches
 
     @property
     def has_attention(self) -> bool:
@@ -567,6 +596,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
+        if self.interaction_bottleneck and self.bottleneck_breaches():
+            raise ValueError(f"model.interaction_bottleneck: {'; '.join(self.bottleneck_breaches())}")
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"model.d_model must be a multiple of model.n_heads, got {self.d_model} and {self.n_heads}"
@@ -906,7 +937,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "heads": ("seed", "task", "motifs", "explain"),
     "attribution": ("seed", "task", "explain"),
     "coattention": ("seed", "task", "motifs", "interactions"),
-    "interactions": ("seed", "data.interventional", "task", "motifs", "interactions"),
+    "interactions": ("seed", "data.interventional", "task", "motifs", "model", "interactions"),
     "report": (
         "seed", "description", "data", "task", "split", "motifs", "model", "pretrain", "train", "evaluate", "bakeoff",
         "explain", "interactions",

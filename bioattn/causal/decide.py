@@ -40,6 +40,7 @@ COLUMNS = {
     "design": "intervention behind epistasis_effect. knock-in: motifs put into backgrounds, alone and together; "
     "knock-out: sites replaced in real sequences, for sites that have a fixed place",
     "n_sequences": "sequences in which both motifs were hit far enough apart",
+    "n_too_close": "sequences with hits of both that share a token or lie within the reach of one filter: left out",
     "n_instances": "sequences in which the pair was knocked out",
     "n_backgrounds": "backgrounds into which the pair was put",
     "attention_effect_bits": "co-attention above what motif identity, distance and sequence predict, log2 units; "
@@ -85,6 +86,8 @@ COLUMNS = {
     "cells; NA when epistasis is below minimum_effect. Shares need not lie in 0 to 1",
     "third_party_fraction": "share that is gone only when no other token reads the sites either",
     "readout_fraction": "share that is left then: the sites meet in the readout",
+    "decomposition": "exact: the model is a bottleneck in which sites can meet in one attention layer only; else why "
+    "the shares are not exact",
     "spacing_peak": "distance in bp, centre to centre, at which the size of the epistasis is largest",
     "spacing_contrast": "its size there less the median size over distances",
     "spacing_q": "of that contrast: distances permuted within backgrounds; Benjamini-Hochberg",

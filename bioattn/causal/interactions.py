@@ -97,6 +97,8 @@ def interactions(
     if interventions.syntaxes:
         syntax = syntax_statistics(interventions.syntaxes, permutations=run.interactions.permutations, seed=run.seed)
         table = table.merge(syntax, how="left", on=_PAIR)
+    breaches = run.model.bottleneck_breaches(data.geometry.receptive_field_bp)
+    table["decomposition"] = f"not exact: {'; '.join(breaches)}" if breaches else "exact"
     table["n_replicates"] = len(knockouts)
     for name in ("n_instances", "n_backgrounds"):
         table[name] = table[name].fillna(0).astype(int)

@@ -28,6 +28,18 @@ from bioattn.models import SequenceModel
 _LIBRARY_SAMPLE = 2000
 
 
+class Geometry(NamedTuple):
+    """What decides whether two sites can share a token: a model's receptive field and bases per token."""
+
+    receptive_field_bp: int
+    token_bp: int
+
+    @classmethod
+    def of(cls, model: SequenceModel) -> "Geometry":
+        """Geometry of a model."""
+        return cls(model.receptive_field_bp, model.token_bp)
+
+
 @dataclass(frozen=True)
 class PairData:
     """What pairs are measured on.
@@ -51,6 +63,8 @@ class PairData:
     flank_bp : int
         Bases on either side that are knocked out with a site: none for fixed
         sites, which are exactly what the user named.
+    geometry : Geometry
+        Of the models.
     """
 
     codes: NDArray[np.uint8]
@@ -62,6 +76,7 @@ class PairData:
     controls: list[bool]
     presence: NDArray[np.bool_]
     flank_bp: int
+    geometry: Geometry
 
     @property
     def pwms(self) -> list[NDArray[np.float64]]:
@@ -72,18 +87,6 @@ class PairData:
     def n_motifs(self) -> int:
         """Size of the library."""
         return len(self.motifs)
-
-
-class Geometry(NamedTuple):
-    """What decides whether two sites can share a token: a model's receptive field and bases per token."""
-
-    receptive_field_bp: int
-    token_bp: int
-
-    @classmethod
-    def of(cls, model: SequenceModel) -> "Geometry":
-        """Geometry of a model."""
-        return cls(model.receptive_field_bp, model.token_bp)
 
 
 def pair_data(
@@ -126,7 +129,7 @@ def pair_data(
         )
     controls = [site.control for site in run.motifs.sites] or [False] * len(motifs)
     occupied = _functional_sites(run, len(held)) if run.motifs.sites else hits[["sequence", "start", "end"]]
-    return PairData(everything[held], held, motifs, hits, instances, occupied, controls, presence, flank_bp)
+    return PairData(everything[held], held, motifs, hits, instances, occupied, controls, presence, flank_bp, geometry)
 
 
 def _library_hits(
@@ -172,6 +175,13 @@ def _most_frequent(motifs: list[Motif], training: NDArray[np.uint8], run: RunCon
     return [motifs[m] for m in chosen]
 
 
+def _held_by_both(data: PairData) -> NDArray[np.int64]:
+    """How many held-out sequences have a hit of both motifs, (M, M)."""
+    present = np.zeros((len(data.codes), data.n_motifs), dtype=np.int64)
+    present[data.hits["sequence"], data.hits["motif"]] = 1
+    return present.T @ present
+
+
 def _functional_sites(run: RunConfig, n: int) -> pd.DataFrame:
     """All fixed sites but the control spacers, in each of `n` sequences."""
     functional = [site for site in run.motifs.sites if not site.control]
@@ -209,6 +219,7 @@ def choose_pairs(
     occurs = data.instances.groupby(["motif_a", "motif_b"]).size().rename("n_sequences").reset_index()
     table = candidates.merge(occurs, how="left", on=["motif_a", "motif_b"]).fillna({"n_sequences": 0})
     table["n_sequences"] = table["n_sequences"].astype(int)
+    table["n_too_close"] = _held_by_both(data)[table["motif_a"], table["motif_b"]] - table["n_sequences"]
     present = table["n_sequences"] > 0
     chosen = table["candidate"] if promising is None else table["candidate"] | promising
     others = table.index[present & ~chosen].to_numpy()

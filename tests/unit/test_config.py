@@ -218,3 +218,21 @@ def test_the_schema_describes_every_setting():
         if "description" not in entry and "$ref" not in str(entry) and (section, name) != ("SiteConfig", "name")
     ]
     assert nameless == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"n_layers": 2}, "2 layers"),
+        ({"pooling": "cls"}, "pooling 'cls'"),
+        ({"stem": {"kind": "conv", "width": 31}}, "31 bp at a time, more than 25"),
+        ({"encoder": "gru"}, "without attention"),
+    ],
+)
+def test_a_bottleneck_is_refused_where_sites_could_meet_elsewhere(change: dict[str, Any], reason: str):
+    """Each breach is named; without the wish for a bottleneck the same model is allowed, and knows its breach."""
+    model = {"n_layers": 1, "pooling": "sum", **change}
+    with pytest.raises(ConfigError, match=reason):
+        parse_run({"model": {**model, "interaction_bottleneck": True}})
+    assert len(parse_run({"model": model}).model.bottleneck_breaches()) == 1
+    assert parse_run({"model": {"n_layers": 1, "interaction_bottleneck": True}}).model.bottleneck_breaches(26)

@@ -9,7 +9,7 @@ from bioattn.bench.rivals import Looked, all_pairs
 from bioattn.config import ModelConfig, StemConfig
 from bioattn.data import alphabet
 from bioattn.explain.hits import find_hits, pair_instances
-from bioattn.explain.pairs import PairData
+from bioattn.explain.pairs import Geometry, PairData
 from bioattn.explain.predict import predict
 from bioattn.io.motifs import jaspar_motif
 from bioattn.models import SequenceModel, build_model
@@ -41,7 +41,7 @@ def looked(model: SequenceModel, n: int = 200) -> Looked:
     hits = find_hits(codes, MOTIFS, p_value=1e-4)
     margin = 2 + model.receptive_field_bp // 2
     instances = pair_instances(hits, margin_bp=margin, token_bp=model.token_bp)
-    data = PairData(codes, np.arange(n), MOTIFS, hits, instances, hits, [False] * 3, presence, 2)
+    data = PairData(codes, np.arange(n), MOTIFS, hits, instances, hits, [False] * 3, presence, 2, Geometry.of(model))
     target = predict(model, codes)[:, 0].astype(float)
     target = target / target.std() + 2.0 * (presence[:, 0] & presence[:, 1]) + draw.normal(0, 0.1, n)
     return Looked(model, data, target, codes, target, 1e-4, 0)

@@ -1,5 +1,7 @@
 """The data that all steps about pairs share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,7 +94,12 @@ def test_candidates_and_a_random_sample_of_the_others_are_tested():
     """All candidates that occur, exactly the asked number of others, never a pair that does not occur."""
     sequences, split = tables()
     data = pair_data(run_with(), sequences, split, fold=0, geometry=GEOMETRY)
+    # A fourth motif that is nowhere.
+    data = replace(data, motifs=[*data.motifs, data.motifs[0]])
     pairs = pd.DataFrame({"motif_a": [0, 0, 1, 0], "motif_b": [1, 2, 2, 3], "candidate": [True, False, False, True]})
     table = choose_pairs(pairs, data, n_noncandidates=1, seed=0)
     assert table["tested"].tolist()[0] and table["tested"].sum() == 2 and not table["tested"].iloc[3]
     assert (table["n_sequences"] > 0).tolist() == [True, True, True, False]
+    hits = data.hits.groupby("motif")["sequence"].agg(set)
+    both = [len(hits[a] & hits[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert (table["n_sequences"] + table["n_too_close"]).tolist() == [*both, 0]
