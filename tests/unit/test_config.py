@@ -233,6 +233,6 @@ def test_a_bottleneck_is_refused_where_sites_could_meet_elsewhere(change: dict[s
     """Each breach is named; without the wish for a bottleneck the same model is allowed, and knows its breach."""
     model = {"n_layers": 1, "pooling": "sum", **change}
     with pytest.raises(ConfigError, match=reason):
-        parse_run({"model": {**model, "interaction_bottleneck": True}})
-    assert len(parse_run({"model": model}).model.bottleneck_breaches()) == 1
-    assert parse_run({"model": {"n_layers": 1, "interaction_bottleneck": True}}).model.bottleneck_breaches(26)
+        c.parse_run({"model": {**model, "interaction_bottleneck": True}})
+    assert len(c.parse_run({"model": model}).model.bottleneck_breaches()) == 1
+    assert c.parse_run({"model": {"n_layers": 1, "interaction_bottleneck": True}}).model.bottleneck_breaches(26)
