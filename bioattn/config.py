@@ -738,8 +738,9 @@ class EvaluateConfig(Section):
     """Held-out scores and the baselines next to them."""
 
     bootstrap: int = Field(500, ge=0, description="bootstrap draws for confidence intervals (by split group)")
-    baselines: list[Literal["composition", "onehot", "kmer", "cnn", "rnn"]] = Field(
-        ["composition", "onehot", "kmer", "cnn"], description="baselines trained on the same split"
+    baselines: list[Literal["composition", "onehot", "kmer", "cnn", "rnn", "uniform"]] = Field(
+        ["composition", "onehot", "kmer", "cnn", "uniform"],
+        description="baselines trained on the same split; uniform: the model itself with uniform attention",
     )
     kmer_max: int = Field(5, ge=1, le=7, description="k-mer baseline: counts of all k-mers up to this length")
 

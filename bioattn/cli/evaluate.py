@@ -29,7 +29,7 @@ def evaluate(
     """Score trained models and baselines on held-out sequences."""
     chosen = load_run(settings, run)
     # Only the recurrent baseline has the stem of the model.
-    with_stem = "rnn" in chosen.evaluate.baselines and chosen.model.stem.kind == "pwm"
+    with_stem = {"rnn", "uniform"} & set(chosen.evaluate.baselines) and chosen.model.stem.kind == "pwm"
     motifs = load_motifs(chosen.motifs) if with_stem else []
     work_dir = out.with_name(f"{out.name}.work")
     result = evaluate_models(

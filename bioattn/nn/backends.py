@@ -110,6 +110,19 @@ class Fused(_Dense):
         return attention.fused(query, key, value, bias=bias, keep=keep)
 
 
+class Uniform(_Dense):
+    """Every query reads all keys that it may read alike, whatever they hold: attention with its pattern taken away."""
+
+    name = "uniform"
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+        check_attention(query, key, value)
+        if keep is None:
+            return value.mean(-2, keepdim=True).expand_as(value)
+        weight = keep.expand(*keep.shape[:-2], query.shape[-2], key.shape[-2]).to(value.dtype)
+        return torch.matmul(weight / weight.sum(-1, keepdim=True).clamp(min=1), value)
+
+
 class Local:
     """Sparse masks at a cost that is linear in the length, on CPU and GPU.
 

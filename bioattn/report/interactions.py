@@ -32,6 +32,7 @@ from bioattn.report.blocks import (
     verdict_slug,
 )  # fmt: skip
 from bioattn.report.files import ResultFiles
+from bioattn.report.model import attention_is_needed
 from bioattn.report.numbers import count, interval, listing, number, p_value, percent, with_interval
 from bioattn.report.tables import definitions, is_numeric, plain_table, readable, records, value_cell
 from bioattn.report.words import MODEL_KINDS, VERDICT_BOX, VERDICT_MEANING
@@ -86,6 +87,8 @@ def interactions_section(files: ResultFiles, run: RunConfig) -> Section:
     if isinstance(pairs, Notice):
         return Section("interactions", "Interactions of motifs", [*blocks, pairs])
     blocks.append(Text(_summary(pairs)))
+    needed = attention_is_needed(files, run)
+    blocks += [needed] if needed else []
     blocks += _cards(pairs)
     blocks.append(Pictures(_pictures(pairs, run)))
     blocks += _syntax(files, pairs)

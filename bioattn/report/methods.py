@@ -24,6 +24,7 @@ _BASELINES = {
     "kmer": "a linear model of k-mer counts (k up to {kmer_max})",
     "cnn": "a small convolutional network",
     "rnn": "a bidirectional recurrent network (GRU) of equal size with the model's stem and readout",
+    "uniform": "the model itself with uniform attention",
 }
 
 

@@ -192,6 +192,34 @@ def headline_score(metrics: pd.DataFrame, run: RunConfig) -> HeadlineScore | Non
     return None
 
 
+#: A smaller gain over uniform attention is none.
+_LEAST_GAIN = 0.01
+
+
+def attention_is_needed(files: ResultFiles, run: RunConfig) -> Block | None:
+    """Whether the model predicts better than itself with uniform attention; nothing where that was not measured.
+
+    Source: Wiegreffe & Pinter 2019: without a gain, patterns carry no claim.
+    """
+    metrics = read_metrics(files)
+    score = None if isinstance(metrics, Notice) else headline_score(metrics, run)
+    if isinstance(metrics, Notice) or score is None:
+        return None
+    scores = held_out_scores(metrics, readout=_readout_name(run))
+    rows = scores[(scores["model"] == "uniform") & (scores["metric"] == score.metric)].dropna(subset=["value"])
+    if rows.empty:
+        return None
+    own, uniform = float(score.model["value"]), float(rows["value"].iloc[0])
+    gain = uniform - own if score.metric in LOWER_IS_BETTER else own - uniform
+    compared = f"{score.name} {number(own)}; the same model with uniform attention reaches {number(uniform)}"
+    if gain < _LEAST_GAIN:
+        return Notice(
+            f"The model reaches {compared}. Attention patterns are hardly needed for these predictions, so what they "
+            "show carries no claim here, whatever the verdicts below say."
+        )
+    return Text(f"Attention is needed: the model reaches {compared}.")
+
+
 def _readout_name(run: RunConfig) -> str:
     return run.task.targets[0] if run.task.kind == "multiclass" else run.task.targets[run.task.readout]
 

@@ -147,6 +147,7 @@ MODEL_NAMES = {
     "kmer": "linear, k-mers",
     "cnn": "small CNN",
     "rnn": "GRU network",
+    "uniform": "same model, uniform attention",
 }
 
 #: Kinds of `model.encoder`, at the beginning of a sentence.

@@ -18,7 +18,9 @@ from bioattn.data import alphabet
 from bioattn.data.motif import Motif
 from bioattn.errors import BioattnWarning
 from bioattn.models import SequenceModel, build_model
+from bioattn.nn.backends import Uniform
 from bioattn.nn.convnet import ConvNet, channels_for
+from bioattn.nn.observe import attention_layers
 from bioattn.nn.recurrent import RecurrentEncoder, hidden_for
 from bioattn.rng import stream_seed
 from bioattn.tokens import BpeTokenizer
@@ -58,28 +60,33 @@ def fit_baseline(
 
     Parameters
     ----------
-    name : {"composition", "onehot", "kmer", "cnn", "rnn"}
+    name : {"composition", "onehot", "kmer", "cnn", "rnn", "uniform"}
     n_parameters : int
         Size of the model that the networks "cnn" and "rnn" are compared with.
     work_dir : path
         Checkpoints of the networks, which resume like any training.
     motifs : sequence of Motif
-        For "rnn", whose stem is that of the model: what a stem of kind "pwm" starts with.
+        For "rnn" and "uniform", whose stem is that of the model: what a stem of kind "pwm" starts with.
     tokenizer : BpeTokenizer, optional
-        For "rnn" as well: the words that the model learned.
+        For these as well: the words that the model learned.
 
     Returns
     -------
     BaselineFit or None
-        None, with a warning, if the baseline does not exist for these data.
+        None if the baseline does not exist: "onehot", with a warning, for sequences of different
+        lengths, "uniform" for a model without attention.
     """
     # One baseline per fold, so it gets all training examples, also where replicates are bootstrapped.
     whole = run.model_copy(update={"train": run.train.model_copy(update={"resample": "none"})})
-    if name in ("cnn", "rnn"):
+    if name == "uniform" and not run.model.has_attention:
+        return None
+    if name in ("cnn", "rnn", "uniform"):
         n_readouts, seed = run.task.n_readouts, stream_seed(run.seed, "baseline", name, fold)
         network: nn.Module
         if name == "cnn":
             network = build_convnet(n_parameters, n_readouts=n_readouts, seed=seed)
+        elif name == "uniform":
+            network = build_uniform(run.model, n_readouts=n_readouts, seed=seed, motifs=motifs, tokenizer=tokenizer)
         else:
             network = build_recurrent(
                 run.model, n_parameters, n_readouts=n_readouts, seed=seed, motifs=motifs, tokenizer=tokenizer
@@ -330,6 +337,29 @@ def build_recurrent(
         network.encoder = RecurrentEncoder(
             config.d_model, config.n_layers, kind="gru", d_hidden=d_hidden, dropout=config.dropout
         )
+    return network
+
+
+def build_uniform(
+    config: ModelConfig,
+    *,
+    n_readouts: int,
+    seed: int,
+    motifs: Sequence[Motif] = (),
+    tokenizer: BpeTokenizer | None = None,
+) -> SequenceModel:
+    """The model of a configuration with uniform attention: every token reads all that it may read alike.
+
+    What such a model predicts as well, attention patterns are not needed for. Positions
+    enter where they are added to tokens; those that act on scores have none to act on.
+
+    Source: Wiegreffe & Pinter 2019, the uniform-weights baseline.
+    """
+    plain = config.model_copy(update={"backend": "sdpa"})
+    network = build_model(plain, n_readouts=n_readouts, motifs=motifs, seed=seed, tokenizer=tokenizer)
+    for layer in attention_layers(network):
+        layer.backend = Uniform(layer.backend.mask)
+        layer.rotary = layer.relative = None
     return network
 
 

@@ -110,14 +110,14 @@ def evaluate(
         If there is no model, two of the same fold and seed, or no neighbours of
         a test sequence.
     ConfigError
-        If baseline "rnn" is asked for and a model was trained with another configuration than `run.model`.
+        If baseline "rnn" or "uniform" is asked for and a model was trained with another configuration than `run.model`.
     """
     if not models:
         raise DataError("there is no model to evaluate: give at least one trained model")
     keys = [(model.fold, model.seed) for model in models]
     if len(set(keys)) < len(keys):
         raise DataError(f"two models are of the same fold and seed, found {sorted(keys)}: give each model once")
-    if "rnn" in run.evaluate.baselines:
+    if {"rnn", "uniform"} & set(run.evaluate.baselines):
         _check_same_model(run.model, models)
     rows = _Rows()
     baselines: dict[str, Any] = {}
@@ -161,13 +161,14 @@ def evaluate(
 
 
 def _check_same_model(config: ModelConfig, models: Sequence[TrainedModel]) -> None:
-    """Raise `ConfigError` if the recurrent baseline would be built like another model than those it stands beside."""
+    """Raise `ConfigError` if a baseline would be built like another model than those it stands beside."""
     for model in models:
         if model.config is not None and model.config != config:
             differ = [k for k in ModelConfig.model_fields if getattr(model.config, k) != getattr(config, k)]
             raise ConfigError(
-                f"baseline 'rnn' is built from model.*, but the model of fold {model.fold}, seed {model.seed} was "
-                f"trained with other settings of model.{', model.'.join(differ)}: evaluate with those of its training"
+                "baselines 'rnn' and 'uniform' are built from model.*, but the model of "
+                f"fold {model.fold}, seed {model.seed} was trained with other settings of "
+                f"model.{', model.'.join(differ)}: evaluate with those of its training"
             )
 
 

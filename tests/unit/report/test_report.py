@@ -159,6 +159,21 @@ def test_headline_says_when_the_model_is_worse(editable: Made):
     assert "the best baseline (linear, k-mers) reaches 0.950" in text and "the model is 0.084 worse" in text
 
 
+def test_attention_that_is_not_needed_carries_no_claim(editable: Made):
+    """Beside the same model with uniform attention: a gain is stated, and where there is none a notice stands."""
+    assert "uniform attention reaches" not in words(build_report(editable.root, editable.run))
+    path = editable.root / "evaluation/metrics.tsv"
+    metrics = read_tsv(path)
+    for value, expected in (
+        (0.7, "Attention is needed: the model reaches Pearson r 0.866"),
+        (0.86, "carries no claim here"),
+    ):
+        uniform = metrics[metrics["model"] == "kmer"].assign(model="uniform", value=value)
+        write_tsv(path, pd.concat([metrics, uniform]), {})
+        text = words(build_report(editable.root, editable.run))
+        assert expected in text and f"uniform attention reaches {value:.3f}" in text
+
+
 def test_ceiling_is_stated_for_simulated_runs(planted_html: str, sites_html: str):
     """The share of the ceiling that is reached, only where there is a ceiling."""
     assert "would reach 0.900; the model reaches 96.2 % of that" in words(planted_html)

@@ -8,10 +8,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from toy_training import small_run, toy_tables
 
-from bioattn.config import ModelConfig
+from bioattn.config import MaskConfig, ModelConfig
 from bioattn.data.motif import Motif
 from bioattn.errors import BioattnWarning, ConfigError
 from bioattn.models import build_model
+from bioattn.nn import taps
 from bioattn.nn.convnet import channels_for
 from bioattn.nn.recurrent import RecurrentEncoder
 from bioattn.tokens.bpe import train_bpe
@@ -19,6 +20,7 @@ from bioattn.tokens.nucleotide import encode
 from bioattn.train.baselines import (
     build_convnet,
     build_recurrent,
+    build_uniform,
     composition_features,
     fit_baseline,
     kmer_features,
@@ -265,6 +267,40 @@ def test_rnn_is_built_like_the_models_beside_it(tmp_path):
             result = evaluate(run, sequences, split, models, work_dir=tmp_path)
             assert set(result.metrics["model"]) == {"transformer", "rnn"}
             assert abs(result.baselines["rnn"]["fold_0"]["n_parameters"] - 2000) < 100
+
+
+def test_uniform_attention_reads_all_alike(tmp_path):
+    """The pattern of every layer is uniform over real tokens, whatever they hold; padding changes nothing."""
+    config = ModelConfig(
+        stem={"n_filters": 5, "width": 5, "pool": 4}, d_model=12, n_layers=2, n_heads=3, d_feedforward=8, dropout=0.0
+    )
+    network = build_uniform(config, n_readouts=1, seed=1).eval()
+    tokens = encode(["ACGTTGCATGCAACGT", "TTGCATGCA"])
+    with torch.inference_mode(), taps.record(network, ["layer.1.attn.value", "layer.1.attn.head_output"]) as store:
+        together = network(tokens)
+    value, output = store["layer.1.attn.value"], store["layer.1.attn.head_output"]
+    for row, n in ((0, 4), (1, 3)):
+        expected = value[row, :, :n].mean(1, keepdim=True).expand(-1, n, -1)
+        torch.testing.assert_close(output[row, :, :n], expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(tokens[1:, :9])[0], together[1])
+    windowed = build_uniform(config.model_copy(update={"mask": MaskConfig(window=1)}), n_readouts=1, seed=1).eval()
+    with torch.inference_mode():
+        assert not torch.allclose(windowed(tokens), together)
+
+
+def test_uniform_attention_is_a_baseline_of_models_with_attention(tmp_path):
+    """It is trained like the others, with the model's own size; a recurrent model has none."""
+    run = small_run(epochs=1, evaluate={"bootstrap": 0, "baselines": ["uniform"]})
+    sequences, split = toy_tables(200)
+    model = build_model(run.model, n_readouts=1, seed=1)
+    result = evaluate(run, sequences, split, [TrainedModel(0, 3, model, 2000, run.model)], work_dir=tmp_path)
+    assert set(result.metrics["model"]) == {"transformer", "uniform"}
+    recurrent = run.model.model_copy(update={"encoder": "gru"})
+    run = run.model_copy(update={"model": recurrent})
+    model = build_model(recurrent, n_readouts=1, seed=1)
+    result = evaluate(run, sequences, split, [TrainedModel(0, 3, model, 2000, recurrent)], work_dir=tmp_path)
+    assert set(result.metrics["model"]) == {"transformer"}
 
 
 def test_rnn_reads_the_words_that_the_model_learned(tmp_path):
