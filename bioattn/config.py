@@ -793,6 +793,20 @@ class ExplainConfig(Section):
     match_q_value: float = Field(0.1, gt=0, le=1, description="matches in the library reported up to this q-value")
 
 
+class MeasuredConfig(Section):
+    """Table of sequences with measured values from a designed or randomised library, as evidence about the world."""
+
+    path: str = Field(description="TSV or CSV (also as .gz), or parquet")
+    sequence_column: str = Field("sequence", description="column with the sequences")
+    value_column: str = Field("value", description="column with the measured values, on the scale where effects add up")
+    background_column: str | None = Field(
+        None,
+        description="column that names the background of a four-cell design; null: sequences that agree outside two "
+        "sites are taken for one",
+    )
+    least_backgrounds: int = Field(8, ge=2, description="four-cell designs a pair needs, else a regression speaks")
+
+
 class InteractionsConfig(Section):
     """Pairs of motifs: candidates, interventions and verdicts."""
 
@@ -831,6 +845,9 @@ class InteractionsConfig(Section):
     support: float = Field(0.8, gt=0, le=1, description="share of replicates that must agree")
     min_instances: int = Field(50, ge=1, description="fewer usable instances: insufficient data")
     min_replicates: int = Field(3, ge=2, description="fewer trained replicates: insufficient data")
+    measured: MeasuredConfig | None = Field(
+        None, description="measured values of a designed or randomised library, for motifs; the level L4b"
+    )
 
 
 # ---------------------------------------------------------------------------- run

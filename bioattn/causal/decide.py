@@ -106,11 +106,13 @@ COLUMNS = {
     "stat_interaction_q": "of no such interaction; Benjamini-Hochberg",
     "sensitivity_w": "smallest effect of a hidden common cause on the readout that would give this epistasis by "
     "itself, the motifs doing nothing; infinite where they do not co-occur",
-    "interventional_effect": "interaction in the measured values of a randomised library, per unit of site damage "
-    "squared; NA unless the data are interventional",
+    "interventional_effect": "interaction in the measured values of a designed or randomised library: double "
+    "difference over the four cells, or coefficient of both motifs (of fixed sites per unit of damage squared); NA "
+    "without such data",
     "interventional_ci_low": "2.5 % bound",
     "interventional_ci_high": "97.5 % bound",
     "interventional_q": "Benjamini-Hochberg q of no interaction in the measured values",
+    "interventional_source": "four cells, with the number of backgrounds, or regression, with that of sequences",
     "seeds_supporting": "replicates with the same sign and more than minimum_effect",
     "n_replicates": "trained models, each on its own resample of the data",
     "clean_fraction": "share of replacements that a scan found free of motifs",

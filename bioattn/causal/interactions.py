@@ -17,13 +17,18 @@ from bioattn.causal.cooccurrence import (
 from bioattn.causal.decide import decide
 from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_statistics
 from bioattn.causal.knock_in_statistics import knock_in_statistics
+from bioattn.causal.measured import COLUMNS as EVIDENCE
+from bioattn.causal.measured import measured_interactions
 from bioattn.causal.nulls import benjamini_hochberg, benjamini_yekutieli
 from bioattn.causal.sensitivity import sensitivity
 from bioattn.causal.syntax import syntax_statistics
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
+from bioattn.errors import DataError
 from bioattn.explain.coattention import CoAttention
+from bioattn.explain.hits import find_hits
 from bioattn.explain.pairs import PairData
+from bioattn.io.measured import Measured
 
 _PAIR = ["motif_a", "motif_b"]
 #: Effects of two designs agree if neither is more than this many times the other.
@@ -58,6 +63,8 @@ def interactions(
     pairs: pd.DataFrame,
     attention: Sequence[CoAttention],
     interventions: Interventions,
+    *,
+    measured: Measured | None = None,
 ) -> pd.DataFrame:
     """Table of all pairs with evidence at every level and a verdict.
 
@@ -71,11 +78,18 @@ def interactions(
     attention : sequence of CoAttention
         One for each replicate model.
     interventions : Interventions
+    measured : Measured, optional
+        Of a designed or randomised library; without it the run's own data are that, if its settings say so.
 
     Returns
     -------
     DataFrame
         Columns as in `bioattn.causal.decide.COLUMNS`.
+
+    Raises
+    ------
+    DataError
+        If no measured sequence holds two of the motifs.
     """
     knockouts = interventions.knockouts
     table = pairs.merge(_effects(run, data, interventions), how="left", on=_PAIR)
@@ -91,7 +105,7 @@ def interactions(
         gc_association(data.presence, gc),
         statistical_interaction(data.presence, np.column_stack([gc, length]), target),
     ]
-    for more in (clean, *in_data, _measured(run, sequences, codes)):
+    for more in (clean, *in_data, _in_the_world(run, data, codes, target, measured)):
         table = table.merge(more, how="left", on=_PAIR)
     table["sensitivity_w"] = sensitivity(table, data.presence)
     if interventions.syntaxes:
@@ -138,15 +152,40 @@ def _agreement(knock_in: pd.Series, knock_out: pd.Series) -> list[str]:
     return words
 
 
-def _measured(run: RunConfig, sequences: pd.DataFrame, codes: NDArray[np.uint8]) -> pd.DataFrame:
-    """Interactions in the measured values, if they come from a randomised library with fixed sites."""
-    columns = ["interventional_effect", "interventional_ci_low", "interventional_ci_high", "interventional_q"]
-    if not (run.data.interventional and run.motifs.sites):
-        return pd.DataFrame(columns=[*_PAIR, *columns], dtype=float)
-    spans = [(site.start, site.end) for site in run.motifs.sites]
-    target = sequences[run.task.targets[run.task.readout]].to_numpy(dtype=float)
+def _in_the_world(
+    run: RunConfig,
+    data: PairData,
+    codes: NDArray[np.uint8],
+    target: NDArray[np.float64],
+    measured: Measured | None,
+) -> pd.DataFrame:
+    """Interactions in measured values: of a library that was given, or of the run's data if they are interventional."""
+    if run.motifs.sites:
+        if not run.data.interventional:
+            return pd.DataFrame(columns=[*_PAIR, *EVIDENCE], dtype=float)
+        usable = np.isfinite(target)
+        spans = [(site.start, site.end) for site in run.motifs.sites]
+        found = site_interaction(codes[usable], spans, target[usable])
+        return found.assign(interventional_source=f"regression on damage, n = {usable.sum()}")[[*_PAIR, *EVIDENCE]]
+    backgrounds, least = None, 8
+    if measured is not None and run.interactions.measured is not None:
+        codes, target = alphabet.encode_batch(measured.sequences), measured.values
+        least = run.interactions.measured.least_backgrounds
+        if measured.backgrounds is not None:
+            backgrounds = np.array(measured.backgrounds, dtype=object)
+    elif not run.data.interventional:
+        return pd.DataFrame(columns=[*_PAIR, *EVIDENCE], dtype=float)
     usable = np.isfinite(target)
-    return site_interaction(codes[usable], spans, target[usable])[[*_PAIR, *columns]]
+    codes, target = codes[usable], target[usable]
+    hits = find_hits(codes, data.motifs, p_value=run.interactions.hit_p_value)
+    if not hits.duplicated("sequence").any():
+        raise DataError(
+            f"none of {len(codes)} measured sequences holds two motifs at p <= {run.interactions.hit_p_value:g}: "
+            "check interactions.measured, motifs and interactions.hit_p_value"
+        )
+    return measured_interactions(
+        codes, hits, target, n_motifs=data.n_motifs, backgrounds=backgrounds, least_backgrounds=least
+    )
 
 
 def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]) -> pd.DataFrame:

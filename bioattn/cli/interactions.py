@@ -16,6 +16,7 @@ from bioattn.errors import DataError
 from bioattn.explain.coattention import load_coattention
 from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.files import replacing_folder
+from bioattn.io.measured import read_measured
 from bioattn.io.tables import read_parquet, read_tsv, write_tsv
 
 
@@ -48,7 +49,9 @@ def interactions(
     table = read_parquet(sequences)
     data = pair_data(chosen, table, read_parquet(split), fold=fold, geometry=geometry)
     interventions = Interventions(*([read_parquet(path) for path in paths] for paths in (knockout, *more.values())))
-    result = combine(chosen, table, data, read_tsv(candidates), attention, interventions)
+    library = chosen.interactions.measured
+    measured = None if library is None else read_measured(**library.model_dump(exclude={"least_backgrounds"}))
+    result = combine(chosen, table, data, read_tsv(candidates), attention, interventions, measured=measured)
     record = step_record(chosen, "interactions", n_replicates=len(knockout), fold=fold)
     with replacing_folder(out) as folder:
         write_tsv(folder / "interactions.tsv", result, record)

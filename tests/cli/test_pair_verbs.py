@@ -10,7 +10,7 @@ from bioattn.causal.decide import CAUSAL, COLUMNS, HIDDEN, NOT_TESTED, VERDICTS
 from bioattn.cli.app import main
 from bioattn.config import load_run
 from bioattn.io.motifs import load_motifs
-from bioattn.io.tables import read_record, read_tsv
+from bioattn.io.tables import read_parquet, read_record, read_tsv
 from bioattn.models import build_model, save_model
 
 SEEDS = (1, 2, 3)
@@ -122,3 +122,24 @@ def test_missing_replicates_are_named(folder: Path, spoilt: str, capsys: pytest.
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and spoilt in error and error.count("\n") == 1
     assert (folder / "table" / "interactions.tsv").read_bytes() == before
+
+
+def test_a_measured_library_is_evidence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Values of other sequences reach every pair; a library without the motifs is refused by name."""
+    document = yaml.safe_load((folder / "config.yaml").read_text())
+    library = tmp_path / "library.tsv"
+    document["runs"]["planted"]["interactions"]["measured"] = {"path": str(library), "value_column": "y"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
+    words = ["interactions", "--settings", tmp_path / "config.yaml", "--candidates", folder / "candidates.tsv"]
+    words += ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
+    words += [*tables(folder, *TABLES), "--out", tmp_path / "table"]
+    read_parquet(folder / "data/sequences.parquet")[["sequence", "y"]].to_csv(library, sep="\t", index=False)
+    call(*words)
+    table = read_tsv(tmp_path / "table" / "interactions.tsv")
+    assert table["interventional_source"].str.startswith("regression, n = 600").sum() > 50
+    assert table["interventional_q"].notna().sum() > 50
+    library.write_text("sequence\ty\n" + "AAAAAAAAAAAAAAAAAAAA\t1\n" * 3)
+    with pytest.raises(SystemExit) as stopped:
+        call(*words)
+    assert stopped.value.code == 2
+    assert "none of 3 measured sequences holds two motifs at p <= 0.0001" in capsys.readouterr().err

@@ -47,7 +47,10 @@ def located(run):
     )
     motifs = run.motifs.model_copy(update={"meme": run.motifs.meme and find_input(run.motifs.meme)})
     pretrain = rules and rules.model_copy(update={"fasta": [find_input(path) for path in rules.fasta]})
-    return run.model_copy(update={"data": data, "motifs": motifs, "pretrain": pretrain})
+    library = run.interactions.measured
+    library = library and library.model_copy(update={"path": find_input(library.path)})
+    interactions = run.interactions.model_copy(update={"measured": library})
+    return run.model_copy(update={"data": data, "motifs": motifs, "pretrain": pretrain, "interactions": interactions})
 
 
 RUNS = {name: located(run) for name, run in CONFIG.runs.items()}
@@ -126,6 +129,12 @@ def files_of(wildcards):
 def motif_file_of(wildcards):
     """Input function: the user's MEME file, if the run has one."""
     return RUNS[wildcards.run].motifs.meme or []
+
+
+def measured_of(wildcards):
+    """Input function: the table of a measured library, if the run has one."""
+    library = RUNS[wildcards.run].interactions.measured
+    return library.path if library else []
 
 
 def unlabelled_of(wildcards):

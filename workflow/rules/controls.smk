@@ -131,6 +131,7 @@ rule interactions:
         screen=if_inserted(results("interactions", "seed{seed}", "screen.parquet")),
         knockin=if_inserted(results("interactions", "seed{seed}", "knockin.parquet")),
         syntax=if_inserted(results("interactions", "seed{seed}", "syntax.parquet")),
+        measured=measured_of,
         meme=motif_file_of,
     output:
         table=report(
