@@ -47,6 +47,7 @@ COLUMNS = {
     "strongest head and direction, mean over replicates",
     "attention_p": "permutation p of attention_effect_bits; identities of hits permuted within sequences",
     "attention_q": "attention_p after Benjamini-Hochberg over all pairs",
+    "attention_maxt_p": "p that holds for all pairs at once: largest statistic under permuted identities",
     "attention_direction": "which motif reads which in the strongest head: a<-b means that a's position reads b's",
     "best_layer_head": "layer.head with the largest co-attention, per replicate model",
     "main_a": "effect of the first site without the second, pre-link scale",

@@ -237,26 +237,30 @@ def candidate_table(replicates: Sequence[CoAttention], *, floor_bits: float, q_v
     Returns
     -------
     DataFrame
-        motif_a, motif_b (indices, a < b), attention_effect_bits, attention_p, attention_q, candidate.
-        Pairs that never occur have NaN.
+        motif_a, motif_b (indices, a < b), attention_effect_bits, attention_p, attention_q,
+        attention_maxt_p (of the largest statistic over all pairs: it holds for all at once),
+        candidate. Pairs that never occur have NaN.
     """
     observed = np.mean([r.strongest for r in replicates], axis=0)
     null = np.mean([r.null for r in replicates], axis=0)
     a, b = np.triu_indices(observed.shape[0], k=1)
     observed, null = observed[a, b], null[:, a, b]
-    p, q = np.full((2, len(a)), np.nan)
+    p, q, p_max = np.full((3, len(a)), np.nan)
     # A pair that never occurs has no statistic; one that rarely does may vanish under some permutations.
     usable = np.flatnonzero(np.isfinite(observed) & (np.isfinite(null).sum(axis=0) > 1))
     if len(usable):
         centre, spread = np.nanmean(null[:, usable], axis=0), np.nanstd(null[:, usable], axis=0)
         spread = np.maximum(spread, np.finfo(float).tiny)
-        z, z_null = (observed[usable] - centre) / spread, ((null[:, usable] - centre) / spread).ravel()
+        z, z_null = (observed[usable] - centre) / spread, (null[:, usable] - centre) / spread
+        largest = np.sort(np.nanmax(z_null, axis=1))
+        p_max[usable] = (1 + len(largest) - np.searchsorted(largest, z, side="left")) / (1 + len(largest))
         z_null = np.sort(z_null[np.isfinite(z_null)])
         p[usable] = (1 + len(z_null) - np.searchsorted(z_null, z, side="left")) / (1 + len(z_null))
         q[usable] = false_discovery_control(p[usable])
     table = pd.DataFrame(
         {"motif_a": a, "motif_b": b, "attention_effect_bits": observed, "attention_p": p, "attention_q": q}
     )
+    table["attention_maxt_p"] = p_max
     table["candidate"] = (table["attention_q"] < q_value) & (table["attention_effect_bits"] >= floor_bits)
     return table
 
