@@ -19,6 +19,8 @@ from bioattn.data import alphabet
 from bioattn.explain.tracks import shuffled
 from bioattn.models import SequenceModel
 
+#: Distances that are compared; what is kept of all motifs grows with them.
+_MOST_DISTANCES = 20
 _ARRANGEMENT = ["motif_a", "motif_b", "instance", "distance_bp", "same_strand"]
 _BOOTSTRAP = 1000
 
@@ -33,7 +35,8 @@ class Syntax:
     sites : sequence of ndarray, uint8, shape (N, W)
         Letters of a site of each motif for each of N backgrounds.
     step_bp : int
-        Step of the grid of distances, which goes up to half of the shortest background.
+        Step of the grid of distances, which goes up to half of the shortest background; of more than twenty,
+        twenty are taken, evenly spread.
     readout : int
     """
 
@@ -56,7 +59,9 @@ class Syntax:
         widest = max(letters.shape[1] for letters in sites)
         shortest = int(length[chosen].min())
         farthest = min(shortest // 2, shortest - widest)
-        self.distances = np.arange(widest + clear_bp(model), farthest + 1, step_bp)
+        grid = np.arange(widest + clear_bp(model), farthest + 1, step_bp)
+        spread = np.linspace(0, len(grid) - 1, min(len(grid), _MOST_DISTANCES))
+        self.distances = grid[np.round(spread).astype(np.int64)]
         # Four slots for each distance: left and right, each on both strands.
         place = np.stack([-(self.distances // 2), self.distances - self.distances // 2], 1).ravel()
         centre = (length[chosen] // 2)[:, None] + np.repeat(place, 2)

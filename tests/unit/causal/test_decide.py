@@ -29,6 +29,10 @@ INTERACTING = dict.fromkeys(COLUMNS, NAN) | {
     "cooccurrence_logodds": 0.0, "cooccurrence_q": 0.9, "best_layer_head": "0.1", "attention_direction": "a<-b",
 }  # fmt: skip
 ABSENT = {"epistasis_effect": 0.01, "epistasis_q": 0.9, "permutation_p": 0.6, "seeds_supporting": 0}
+LATENT = {
+    "scale": "latent", "epistasis_latent": 0.6, "epistasis_latent_q": 0.001, "epistasis_latent_permutation_p": 0.002,
+    "epistasis_latent_supporting": 5, "epistasis_latent_minimum": 0.1,
+}  # fmt: skip
 COOCCURS = {"cooccurrence_logodds": 1.2, "cooccurrence_q": 1e-9}
 MEASURED = {"interventional_effect": 3.0, "interventional_q": 1e-6}
 
@@ -55,6 +59,12 @@ MEASURED = {"interventional_effect": 3.0, "interventional_q": 1e-6}
         ({"epistasis_effect": 0.09, "candidate": False}, NOT_SUPPORTED, "L2"),
         ({"epistasis_q": NAN, "candidate": False}, NOT_SUPPORTED, "L2"),
         ({"tested": False, "candidate": False, "epistasis_effect": NAN}, NOT_TESTED, "L0"),
+        ({"tested": False}, NOT_TESTED, "L0"),
+        ({"tested": False, "candidate": False} | ABSENT, NOT_SUPPORTED, "L2"),
+        (LATENT | ABSENT, CAUSAL, "L3"),
+        (LATENT | {"epistasis_latent_q": 0.9}, ATTENTION_ONLY, "L1"),
+        (LATENT | {"epistasis_latent": 0.05}, ATTENTION_ONLY, "L1"),
+        (LATENT | {"epistasis_latent": -0.6} | MEASURED, CONFOUNDED, "L4b"),
         ({"n_sequences": 49}, INSUFFICIENT, "L0"),
         ({"n_replicates": 2}, INSUFFICIENT, "L0"),
     ],
@@ -73,6 +83,7 @@ def test_first_rule_that_applies_decides(change: dict, verdict: str, level: str)
         ({"main_a": 0.8}, "synergy"),
         ({"epistasis_effect": -1.0, "main_a": 1.0, "main_b": 0.9}, "redundancy"),
         ({"epistasis_effect": -1.0, "main_a": 1.0, "main_b": -0.1}, "masking"),
+        ({"epistasis_effect": -1.8, "main_a": 0.9, "main_b": 0.8}, "XOR"),
         ({"epistasis_effect": 0.05}, "additive"),
         ({"epistasis_effect": NAN}, "NA"),
     ],
@@ -80,6 +91,19 @@ def test_first_rule_that_applies_decides(change: dict, verdict: str, level: str)
 def test_logic_follows_from_signs_and_mains(change: dict, logic: str):
     """The shape of an interaction is named from the four cells."""
     assert decide(pd.DataFrame([INTERACTING | change]), InteractionsConfig())["logic"].iloc[0] == logic
+
+
+def test_the_sentence_tells_syntax_and_scale_where_they_matter():
+    """Distance and strands below q = 0.05, larger on whichever strand the effect is; the latent effect on that scale."""
+    change = {"spacing_peak": 42.0, "spacing_q": 0.01, "orientation_effect": -0.4, "orientation_q": 0.01}
+    table = decide(pd.DataFrame([INTERACTING | {"epistasis_effect": 2.0}, INTERACTING | change]), InteractionsConfig())
+    plain, told = table["sentence"]
+    assert "at a distance of 42 bp" in told and "larger on opposite strands" in told
+    assert "distance of" not in plain and "strand" not in plain and "latent" not in plain
+    repressed = decide(pd.DataFrame([INTERACTING | change | {"epistasis_effect": -1.0}]), InteractionsConfig())
+    assert "larger on the same strand" in repressed["sentence"].iloc[0]
+    latent = decide(pd.DataFrame([INTERACTING | LATENT]), InteractionsConfig())["sentence"].iloc[0]
+    assert "0.60 on the latent scale (q = 0.001)" in latent
 
 
 def test_rows_are_sorted_by_effect_with_every_column_defined():

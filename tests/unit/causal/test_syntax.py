@@ -98,12 +98,11 @@ def test_arrangements_are_complete_and_as_named():
     )
 
 
-def test_both_strands_read_alike_have_no_order():
-    """A model that averages strands cannot tell a pair from its mirror image, so order tells nothing over strands."""
-    network = model(reverse_complement="average")
-    codes = np.tile(random_codes(1, 210, 1), (8, 1))
-    table = syntax_of(network, codes).pairs([(0, 1)])
-    assert table["epistasis"].abs().mean() > 1e-6
+def test_long_sequences_have_twenty_distances():
+    """Evenly spread up to half of the length."""
+    made = syntax_of(model(), random_codes(9, 900, 0))
+    steps = np.diff(made.distances)
+    assert len(made.distances) == 20 and made.distances.max() > 430 and steps.max() - steps.min() <= 15
 
 
 def test_short_sequences_have_no_arrangement():
