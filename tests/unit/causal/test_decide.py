@@ -94,7 +94,7 @@ def test_logic_follows_from_signs_and_mains(change: dict, logic: str):
 
 
 def test_the_sentence_tells_syntax_and_scale_where_they_matter():
-    """Distance and strands below q = 0.05, larger on whichever strand the effect is; the latent effect on that scale."""
+    """Distance and strands below q = 0.05, by the sign of the effect; the latent effect on its scale."""
     change = {"spacing_peak": 42.0, "spacing_q": 0.01, "orientation_effect": -0.4, "orientation_q": 0.01}
     table = decide(pd.DataFrame([INTERACTING | {"epistasis_effect": 2.0}, INTERACTING | change]), InteractionsConfig())
     plain, told = table["sentence"]
