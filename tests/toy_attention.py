@@ -88,3 +88,12 @@ def real_tokens(*lengths: int, longest: int | None = None) -> Tensor:
 def hooks(model: nn.Module) -> int:
     """Hooks of all modules of a model."""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
+
+
+def without_attention(model):
+    """The same model with all attention outputs at zero: tokens never meet, and the readout is a sum over tokens."""
+    with torch.no_grad():
+        for block in model.encoder.layer:
+            block.attn.project_out.weight.zero_()
+            block.attn.project_out.bias.zero_()
+    return model

@@ -4,23 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from toy_verbs import call
 
 from bioattn.bench import unit as units
 from bioattn.bench.rivals import WITH_MODEL, WITHOUT_MODEL
-from bioattn.cli.app import main
 from bioattn.cli.bench import TABLES
 from bioattn.io.tables import read_parquet, read_record, read_tsv
 
 SMALL = ["--suite", "A", "--replicates", 2, "--sequences", 1200, "--epochs", 1]
-
-
-def call(*words: object) -> None:
-    """Run a verb; its success is an exit too."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        if end.code:
-            raise
 
 
 @pytest.fixture(scope="module")

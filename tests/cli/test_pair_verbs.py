@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from toy_verbs import call
 
 from bioattn.causal.decide import CAUSAL, COLUMNS, HIDDEN, NOT_TESTED, VERDICTS
-from bioattn.cli.app import main
 from bioattn.config import load_run
 from bioattn.io.motifs import load_motifs
 from bioattn.io.tables import read_parquet, read_record, read_tsv
@@ -67,15 +67,6 @@ def tables(work: Path, *names: str) -> list[object]:
         for seed in SEEDS
         for word in (f"--{name}", work / f"{name}{seed}.{endings.get(name, 'parquet')}")
     ]
-
-
-def call(*words: object) -> None:
-    """Run a verb; its success is an exit too."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        if end.code:
-            raise
 
 
 def test_every_pair_has_a_row_with_every_defined_column(folder: Path):

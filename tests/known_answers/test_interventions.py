@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toy_attention import without_attention
 
 from bioattn.causal.edge_knockout import cut_edges, edges_between, matched_shift, strand_interval
 from bioattn.causal.epistasis import instance_effects
@@ -28,15 +29,6 @@ def build(positions: str = "relative", strands: str = "none", pooling: str = "su
         positions=positions, reverse_complement=strands, pooling=pooling,
     )  # fmt: skip
     return build_model(config, n_readouts=2, motifs=MOTIFS, seed=5).double().eval()
-
-
-def without_attention(model):
-    """The same model with all attention outputs at zero: tokens never meet, and the readout is a sum over tokens."""
-    with torch.no_grad():
-        for block in model.encoder.layer:
-            block.attn.project_out.weight.zero_()
-            block.attn.project_out.bias.zero_()
-    return model
 
 
 def sequences(n: int = 60, seed: int = 0, lengths: tuple[int, ...] = (97, 83)) -> np.ndarray:

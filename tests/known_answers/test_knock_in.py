@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toy_attention import without_attention
 from toy_heads import random_codes
 
 from bioattn.causal.decoys import decoy_orders
@@ -186,14 +187,6 @@ def knocked_in(model, pairs=((0, 1), (0, 2)), n: int = 16, length: int = 160, **
 
 def epistasis(table, ending: str = ""):
     return table[f"y11{ending}"] - table[f"y10{ending}"] - table[f"y01{ending}"] + table[f"y00{ending}"]
-
-
-def without_attention(model):
-    with torch.no_grad():
-        for block in model.encoder.layer:
-            block.attn.project_out.weight.zero_()
-            block.attn.project_out.bias.zero_()
-    return model
 
 
 @pytest.mark.parametrize("strands", ["none", "average"])
