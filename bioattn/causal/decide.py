@@ -81,6 +81,8 @@ COLUMNS = {
     "cell_both": "mean readout with both sites",
     "logic": "shape of the interaction: AND, synergy, redundancy, XOR, masking or additive",
     "edge_knockout_effect": "f(intact) - f(attention edge cut), pre-link scale",
+    "edge_patch_effect": "f(intact) - f(what either site tells the other replaced by what it would without its motif), "
+    "pre-link scale; attention itself is left as it is",
     "edge_knockout_p": "one-sided sign-flip permutation p against an edge moved to the same distance elsewhere",
     "edge_knockout_q": "edge_knockout_p after Benjamini-Hochberg over tested pairs",
     "mediated_fraction": "share of the epistasis that is gone when the edges between the two sites are cut in all four "

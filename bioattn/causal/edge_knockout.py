@@ -3,10 +3,11 @@
 Source: Geva et al. 2023, attention knock-out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -83,6 +84,53 @@ def _marks(start: NDArray, end: NDArray, n_tokens: int, token_bp: int) -> NDArra
 def strand_interval(span: NDArray, length: NDArray, *, reverse: bool) -> tuple[NDArray, NDArray]:
     """Starts and ends of base intervals (2, N) as they lie on the given or the reverse-complement strand."""
     return (length - span[1], length - span[0]) if reverse else (span[0], span[1])
+
+
+def inside(first: Tensor, last: Tensor, n_tokens: int) -> Tensor:
+    """Tokens from first to last, each (B,), as bool (B, t)."""
+    token = torch.arange(n_tokens, device=first.device)
+    return (token >= first[:, None]) & (token <= last[:, None])
+
+
+def one_way(first_query: Tensor, last_query: Tensor, first_key: Tensor, last_key: Tensor, n_tokens: int) -> Tensor:
+    """Edges by which one place reads another, bool (B, t, t)."""
+    queries, keys = inside(first_query, last_query, n_tokens), inside(first_key, last_key, n_tokens)
+    return queries[:, :, None] & keys[:, None]
+
+
+def tail_with_messages(
+    model: SequenceModel, hidden: Tensor, keep: Tensor | None, others: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Readouts (B, T) of stem tokens in which some edges carry the values of other tokens.
+
+    Parameters
+    ----------
+    others : sequence of (Tensor (B, t, D), bool Tensor (B, Q, K))
+        Stem tokens of another run, and edges whose messages are taken from it. The
+        pattern stays that of `hidden`, with earlier messages replaced.
+    """
+    layers = range(model.n_layers)
+    values = [f"layer.{i}.attn.value" for i in layers]
+    patterns = [f"layer.{i}.attn.pattern" for i in layers]
+    theirs, masks = [], []
+    for tokens, edges in others:
+        with taps.record(model, values) as store:
+            model.tail(tokens, keep)
+        theirs.append(dict(store))
+        masks.append(F.pad(edges, (model.n_prefix, 0, model.n_prefix, 0))[:, None])
+    with taps.record(model, [*values, *patterns]) as seen:
+
+        def replaced(layer: int) -> taps.Change:
+            def change(output_BHQC: Tensor) -> Tensor:
+                for store, mask in zip(theirs, masks, strict=True):
+                    message = store[values[layer]] - seen[values[layer]]
+                    output_BHQC = output_BHQC + torch.matmul(seen[patterns[layer]] * mask, message)
+                return output_BHQC
+
+            return change
+
+        with taps.edit(model, {f"layer.{i}.attn.head_output": replaced(i) for i in layers}):
+            return model.tail(hidden, keep)
 
 
 def tail_with_cut(model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: Tensor) -> Tensor:

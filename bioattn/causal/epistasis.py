@@ -37,7 +37,8 @@ def instance_effects(cells: pd.DataFrame, *, inserted: bool = False) -> pd.DataF
         four cells), epistasis_isolated (no other token reads them either), control
         (epistasis of a with the control), main_a and main_b (effect of a site
         without the other), edge (effect of cutting the edge where both sites
-        are), edge_moved (of the moved edge), neither (readout without both sites).
+        are), edge_moved (of the moved edge), patch (of patching its messages), neither (readout
+        without both sites).
         NaN where cells were not evaluated.
     """
     missing = pd.Series(np.nan, index=cells.index)
@@ -56,6 +57,7 @@ def instance_effects(cells: pd.DataFrame, *, inserted: bool = False) -> pd.DataF
         neither=cells["y00"],
         edge=cells["y11"] - cells["y11_cut"] if "y11_cut" in cells else missing,
         edge_moved=cells["y11"] - cells["y11_moved"] if "y11_moved" in cells else missing,
+        patch=cells["y11"] - cells["y11_patched"] if "y11_patched" in cells else missing,
     )
     return effects.groupby(["motif_a", "motif_b", "instance"], as_index=False).mean()
 
@@ -119,6 +121,7 @@ def pair_statistics(
 
 _EFFECTS = (
     "epistasis", "epistasis_cut", "epistasis_isolated", "control", "main_a", "main_b", "neither", "edge", "edge_moved",
+    "patch",
 )  # fmt: skip
 
 
@@ -146,6 +149,7 @@ def _one_pair(
         "permutation_p": sign_flip_p(beyond_control, permutations=permutations, rng=draw),
         "control_epistasis": effect["control"].mean(),
         "edge_knockout_effect": effect["edge"].mean(),
+        "edge_patch_effect": effect["patch"].mean(),
         "edge_knockout_p": sign_flip_p(beyond_moved, permutations=permutations, rng=draw),
         "mediated_fraction": 1 - cut / whole,
         "third_party_fraction": (cut - isolated) / whole,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bioattn.causal.edge_knockout import strand_interval, tail_with_cut
+from bioattn.causal.edge_knockout import one_way, strand_interval, tail_with_cut, tail_with_messages
 from bioattn.causal.token_edits import Patch, assembled, edited_tokens, touched_tokens
 from bioattn.data import alphabet
 from bioattn.explain.predict import BATCH
@@ -131,6 +131,44 @@ class Insertions:
         """As `both`, with edges cut: between the two places, or between those `shift` tokens (R,) to the right."""
         return self._readouts(row, (a, b), (a, b), cut, shift)
 
+    @torch.inference_mode()
+    def both_patched(self, row: NDArray[np.int64], a: Placed, b: Placed) -> NDArray[np.float64]:
+        """Readouts (R,) with both motifs, but what either place tells the other is what it would without its own motif.
+
+        Patterns stay those of both motifs; only messages between the two places are replaced (path
+        patching of edges), in all layers and heads. Unlike a cut edge nothing is renormalised.
+        """
+        result = np.zeros(len(row))
+        for start in range(0, len(row), self._size_with_scores):
+            some = slice(start, start + self._size_with_scores)
+            for strand in self._strands:
+                with_a, with_b = (self._assembled(strand, row[some], [_rows(p, some)]) for p in (a, b))
+                hidden, keep = self._assembled(strand, row[some], [_rows(p, some) for p in (a, b)])
+                (first_a, last_a), (first_b, last_b) = (
+                    strand.span[p.motif[some], row[some], p.slot[some]].unbind(-1) for p in (a, b)
+                )
+                from_a = one_way(first_b, last_b, first_a, last_a, self._n_tokens)
+                from_b = one_way(first_a, last_a, first_b, last_b, self._n_tokens)
+                # What b tells a is taken from the run without b, and the other way round.
+                found = tail_with_messages(self.model, hidden, keep, [(with_a[0], from_b), (with_b[0], from_a)])
+                result[some] += found[:, self.readout].double().cpu().numpy()
+        return result / len(self._strands)
+
+    @property
+    def _size_with_scores(self) -> int:
+        """Rows at a time where layers write out their scores."""
+        n_all = self._n_tokens + self.model.n_prefix
+        return max(1, min(BATCH, _MOST_SCORES // (self.model.n_heads * n_all**2)))
+
+    def _assembled(
+        self, strand: _Strand, row: NDArray[np.int64], placed: Sequence[Placed]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens (R, t, D) of backgrounds with motifs placed, and which are real."""
+        at = self._tensor(row)
+        index = [[self._tensor(part) for part in each] for each in placed]
+        patches = [Patch(strand.first[at, s], strand.patch[m, at, s]) for m, s in index]
+        return assembled(strand.hidden[at], *patches), None if strand.keep is None else strand.keep[at]
+
     @property
     def n_real_tokens(self) -> NDArray[np.int64]:
         """Tokens (N,) of each background without padding."""
@@ -213,19 +251,12 @@ class Insertions:
         shift: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
         """Readouts (R,) of backgrounds with motifs placed, and edges cut between the places of two."""
-        size = BATCH
-        if cut is not None:  # the layers write out their scores
-            n_all = self._n_tokens + self.model.n_prefix
-            size = max(1, min(BATCH, _MOST_SCORES // (self.model.n_heads * n_all**2)))
+        size = BATCH if cut is None else self._size_with_scores
         result = np.zeros(len(row))
         for start in range(0, len(row), size):
             some = slice(start, start + size)
-            at = self._tensor(row[some])
-            index = [[self._tensor(part[some]) for part in each] for each in placed]
             for strand, sign in zip(self._strands, (1, -1), strict=False):
-                patches = [Patch(strand.first[at, s], strand.patch[m, at, s]) for m, s in index]
-                hidden = assembled(strand.hidden[at], *patches)
-                keep = None if strand.keep is None else strand.keep[at]
+                hidden, keep = self._assembled(strand, row[some], [_rows(p, some) for p in placed])
                 if cut is None or between is None:
                     found = self.model.tail(hidden, keep)
                 else:
@@ -237,6 +268,10 @@ class Insertions:
                     found = tail_with_cut(self.model, hidden, keep, edges)
                 result[some] += found[:, self.readout].double().cpu().numpy()
         return result / len(self._strands)
+
+
+def _rows(placed: Placed, some: slice) -> Placed:
+    return Placed(placed.motif[some], placed.slot[some])
 
 
 def _in_batches(model: SequenceModel, codes: Tensor) -> tuple[Tensor, Tensor | None]:

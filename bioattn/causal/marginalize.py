@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bioattn import rng
 from bioattn.causal.decoys import decoy_orders
+from bioattn.causal.edge_knockout import inside
 from bioattn.causal.insertions import Insertions, Placed, Slots
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
@@ -143,7 +143,8 @@ class KnockIn:
         edges : bool
             Also cut edges: between the tokens that the two insertions change ("_cut"), from
             all other tokens to these as well ("_isolated"), and between two other places at the
-            same distance ("y11_moved"; NaN without room).
+            same distance ("y11_moved"; NaN without room); and patch the messages between the two
+            places ("y11_patched").
 
         Returns
         -------
@@ -172,6 +173,7 @@ class KnockIn:
                 values = inserted.cells(row, first, second, cut)
                 cells |= {f"{name}_{ending}": each for name, each in zip(names, values, strict=True)}
             shift, room = self._shift(row, first, second)
+            cells["y11_patched"] = inserted.both_patched(row, first, second)
             cells["y11_moved"] = np.where(room, inserted.both_cut(row, first, second, between, shift=shift), np.nan)
         distance = slots.centre[row, 1 - slot_a] - slots.centre[row, slot_a]
         same = (slots.reverse[:, 0] == slots.reverse[:, 1])[row]
@@ -208,19 +210,13 @@ class KnockIn:
         return np.where(pick < below, low + pick, least + pick - below), below + above > 0
 
 
-def _inside(first: Tensor, last: Tensor, n_tokens: int) -> Tensor:
-    """Tokens (B, t) from first to last."""
-    token = torch.arange(n_tokens, device=first.device)
-    return (token >= first[:, None]) & (token <= last[:, None])
-
-
 def between(first_a: Tensor, last_a: Tensor, first_b: Tensor, last_b: Tensor, n_tokens: int) -> Tensor:
     """Edges between the tokens of two places in both directions, bool (B, t, t)."""
-    a, b = _inside(first_a, last_a, n_tokens), _inside(first_b, last_b, n_tokens)
+    a, b = inside(first_a, last_a, n_tokens), inside(first_b, last_b, n_tokens)
     return (a[:, :, None] & b[:, None]) | (b[:, :, None] & a[:, None])
 
 
 def isolating(first_a: Tensor, last_a: Tensor, first_b: Tensor, last_b: Tensor, n_tokens: int) -> Tensor:
     """Edges by which any token outside a place reads it, bool (B, t, t): what is left meets in the readout alone."""
-    a, b = _inside(first_a, last_a, n_tokens), _inside(first_b, last_b, n_tokens)
+    a, b = inside(first_a, last_a, n_tokens), inside(first_b, last_b, n_tokens)
     return (~a[:, :, None] & a[:, None]) | (~b[:, :, None] & b[:, None])

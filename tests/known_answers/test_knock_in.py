@@ -19,6 +19,7 @@ from bioattn.errors import DataError
 from bioattn.explain.hits import HIT_COLUMNS, find_hits
 from bioattn.io.motifs import jaspar_motif
 from bioattn.models import build_model
+from bioattn.nn import taps
 
 MOTIFS = [jaspar_motif("MA0060.4"), jaspar_motif("MA0090.4"), jaspar_motif("MA0093.4")]
 
@@ -196,7 +197,8 @@ def test_tokens_that_never_meet_do_not_interact(strands: str):
     assert (table["y10"] - table["y00"]).abs().mean() > 1e-4
     for ending in ("", "_cut", "_isolated"):
         assert epistasis(table, ending).abs().max() < 1e-9
-    assert (table["y11"] - table["y1c"] - table["y01"] + table["y0c"]).abs().max() < 1e-9
+    assert (table["y1c"] - table["y10"] - table["y0c"] + table["y00"]).abs().max() < 1e-9
+    assert (table["y11_patched"] - table["y11"]).abs().max() < 1e-9
 
 
 def test_isolated_places_do_not_interact_in_one_layer_with_an_additive_readout():
@@ -240,6 +242,34 @@ def by_hand_knock_in(model, made: KnockIn, placed: list[Placed]) -> np.ndarray:
             codes[i, start : start + len(site)] = site
     with torch.inference_mode():
         return model(torch.from_numpy(codes.astype(int)))[:, 0].numpy()
+
+
+def test_patched_messages_are_those_of_the_runs_without_the_other_motif():
+    """By hand in one layer: the pattern of both, with values from the runs without the one where the other reads it."""
+    model = build()
+    made, table = knocked_in(model, pairs=[(0, 1)])
+    row = np.arange(16)
+    slot = np.where(made.backgrounds.a_left, 0, 1)
+    a, b = Placed(np.zeros(16, int), slot), Placed(np.ones(16, int), 1 - slot)
+    names = ["layer.0.attn.pattern", "layer.0.attn.value", "layer.0.attn.head_output"]
+    seen = []
+    for placed in ([a, b], [a], [b]):
+        with taps.record(model, names) as store:
+            by_hand_knock_in(model, made, placed)
+        seen.append(dict(store))
+    pattern, value, output = (seen[0][name] for name in names)
+    changed = output.clone()
+    spans = [np.stack(made.inserted.spans(row, each), 1) for each in (a, b)]
+    for i in row:
+        in_a, in_b = (slice(first, last + 1) for first, last in (span[i] for span in spans))
+        for reader, source, without in ((in_a, in_b, seen[1]), (in_b, in_a, seen[2])):
+            message = without[names[1]][i, :, source] - value[i, :, source]
+            changed[i, :, reader] += pattern[i, :, reader, source] @ message
+    with taps.edit(model, {names[2]: taps.replace(changed)}):
+        expected = by_hand_knock_in(model, made, [a, b])
+    np.testing.assert_allclose(table["y11_patched"], expected, rtol=1e-9)
+    assert (table["y11_patched"] - table["y11"]).abs().mean() > 1e-6
+    assert (table["y11_patched"] - table["y11_cut"]).abs().mean() > 1e-6
 
 
 def test_moved_edges_are_elsewhere_at_the_same_distance():

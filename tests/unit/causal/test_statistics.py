@@ -68,6 +68,7 @@ def made_up_effects(seed: int, *, epistasis: float, control: float = 0.0, n: int
                     "neither": 3.0,
                     "edge": 0.1 + draw.normal(0, 0.01),
                     "edge_moved": 0.0,
+                    "patch": 0.3,
                 }
             )
     return pd.DataFrame(rows)
@@ -82,6 +83,7 @@ def test_pair_statistics_give_back_what_was_put_in():
     assert row["epistasis_ci_low"] < 0.8 < row["epistasis_ci_high"]
     assert row["mediated_fraction"] == pytest.approx(0.75) and row["seeds_supporting"] == 5
     assert row["third_party_fraction"] == pytest.approx(0.2) and row["readout_fraction"] == pytest.approx(0.05)
+    assert row["edge_patch_effect"] == pytest.approx(0.3)
     assert row["epistasis_p"] < 1e-4 and row["permutation_p"] == 1 / 200 and row["edge_knockout_p"] == 1 / 200
     assert [row[f"cell_{c}"] for c in ("neither", "a", "b")] == pytest.approx([3.0, 4.0, 3.2])
     assert row["cell_both"] == pytest.approx(5.0, abs=0.03)
