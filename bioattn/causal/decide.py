@@ -39,6 +39,8 @@ COLUMNS = {
     "tested": "interventions were made on this pair at full depth; of the others, the screen alone speaks",
     "design": "intervention behind epistasis_effect. knock-in: motifs put into backgrounds, alone and together; "
     "knock-out: sites replaced in real sequences, for sites that have a fixed place",
+    "n_hits_a": "held-out sequences with a hit of the first motif",
+    "n_hits_b": "held-out sequences with a hit of the second motif",
     "n_sequences": "sequences in which both motifs were hit far enough apart",
     "n_too_close": "sequences with hits of both that share a token or lie within the reach of one filter: left out",
     "n_instances": "sequences in which the pair was knocked out",

@@ -204,8 +204,10 @@ def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]
         a_reads_b = both[np.arange(len(both)), best].argmax(axis=1) == 0
         directions.append("a<-b" if a_reads_b.mean() > 0.5 else "b<-a")
     table["best_layer_head"], table["attention_direction"] = heads, directions
+    n_hits = np.bincount(data.hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
     for side in ("a", "b"):
         index = table[f"motif_{side}"].to_numpy()
+        table[f"n_hits_{side}"] = n_hits[index]
         table[f"motif_id_{side}"] = [data.motifs[i].motif_id for i in index]
         table[f"motif_{side}"] = [data.motifs[i].name for i in index]
     return table

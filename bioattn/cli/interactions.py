@@ -17,7 +17,7 @@ from bioattn.explain.coattention import load_coattention
 from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.files import replacing_folder
 from bioattn.io.measured import read_measured
-from bioattn.io.tables import read_parquet, read_tsv, write_tsv
+from bioattn.io.tables import read_parquet, read_tsv, write_parquet, write_tsv
 
 
 def interactions(
@@ -55,6 +55,7 @@ def interactions(
     record = step_record(chosen, "interactions", n_replicates=len(knockout), fold=fold)
     with replacing_folder(out) as folder:
         write_tsv(folder / "interactions.tsv", result, record)
+        write_parquet(folder / "interactions.parquet", result, record)
         dictionary = pd.DataFrame(COLUMNS.items(), columns=["column", "definition"])
         write_tsv(folder / "columns.tsv", dictionary, record)
         curves = spacing_curves(interventions.syntaxes, seed=chosen.seed)

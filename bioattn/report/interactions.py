@@ -8,6 +8,7 @@ import pandas as pd
 
 from bioattn.config import RunConfig
 from bioattn.plot.interactions import attention_epistasis, four_cells
+from bioattn.plot.multiplicity import calls_against_hits
 from bioattn.plot.network import interaction_network
 from bioattn.plot.spacing import spacing_curve
 from bioattn.plot.style import TELLING, VERDICTS
@@ -229,6 +230,37 @@ def _pictures(pairs: pd.DataFrame, run: RunConfig) -> list[Picture]:
                 "the grey band: an effect that counts)."
             ),
         ),
+        *_multiplicity(pairs),
+    ]
+
+
+def _multiplicity(pairs: pd.DataFrame) -> list[Picture]:
+    """Calls of each motif against its hits, where hits were counted."""
+    if not {"n_hits_a", "n_hits_b", "candidate"} <= set(pairs):
+        return []
+    claimed = pairs["verdict"].isin(["causal in model", "hidden (causal without attention)"])
+    calls = pairs.assign(candidates=_true(pairs["candidate"]), claims=claimed)
+    sides = [
+        calls[[f"motif_{side}", f"n_hits_{side}", "candidates", "claims"]].set_axis(
+            ["motif", "n_hits", "candidates", "claims"], axis=1
+        )
+        for side in ("a", "b")
+    ]
+    motifs = (
+        pd.concat(sides)
+        .groupby("motif")
+        .agg(n_hits=("n_hits", "first"), candidates=("candidates", "sum"), claims=("claims", "sum"))
+    )
+    ranks = {name: motifs["n_hits"].corr(motifs[name], method="spearman") for name in ("candidates", "claims")}
+    told = {"candidates": "candidates of attention", "claims": "interactions of the model"}
+    words = [f"{told[name]} {number(rho)}" for name, rho in ranks.items() if rho == rho]
+    caption = "Calls of each motif against its hits: common motifs must not be called more because they are common."
+    return [
+        picture(
+            calls_against_hits(motifs, told),
+            alt="Scatter plot: pairs called for each motif against the sequences with a hit of it",
+            caption=caption + (f" Rank correlation: {', '.join(words)}." if words else ""),
+        )
     ]
 
 

@@ -74,6 +74,9 @@ def test_every_pair_has_a_row_with_every_defined_column(folder: Path):
     table = read_tsv(folder / "table" / "interactions.tsv")
     dictionary = read_tsv(folder / "table" / "columns.tsv")
     assert len(table) == 66 and list(table.columns) == list(COLUMNS) == dictionary["column"].tolist()
+    assert (table[["n_hits_a", "n_hits_b"]].min(axis=1) >= table["n_sequences"]).all()
+    again = read_parquet(folder / "table" / "interactions.parquet")
+    assert list(again) == list(table) and again["sentence"].tolist() == table["sentence"].tolist()
     assert set(table["verdict"]) <= set(VERDICTS) and table["sentence"].str.len().min() > 10
     assert (table["n_instances"] > 0).equals(table["tested"]) and 0 < table["tested"].sum() < 66
     assert (table["n_backgrounds"] == np.where(table["tested"], 16, 8)).all()

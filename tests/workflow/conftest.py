@@ -36,7 +36,7 @@ OUTPUTS = {
               "tracks.tsv", "cwms.npz", "readers.npz", "seqlets.bed", "summary.json"],
     "stability": ["stability.tsv", "head_matches.tsv"],
     "attribution": ["ism.parquet", "attributions.parquet", "head_tracks.parquet", "curves.tsv", "faithfulness.tsv"],
-    "interactions": ["interactions.tsv", "columns.tsv", "spacing.tsv"],
+    "interactions": ["interactions.tsv", "interactions.parquet", "columns.tsv", "spacing.tsv"],
 }
 OPTIONS = {
     "simulate": [], "ingest": ["samples"], "split": ["sequences"],

@@ -147,6 +147,7 @@ rule interactions:
             labels={"run": "{run}", "table": "definition of the columns"},
         ),
         spacing=results("interactions", "table", "spacing.tsv"),
+        parquet=results("interactions", "table", "interactions.parquet"),
     log:
         results("logs", "interactions.log"),
     benchmark:

@@ -15,7 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bioattn.errors import DataError
-from bioattn.plot import balance, curves, interactions, ism, logo, metrics, network, positions, scatter, split, training
+from bioattn.plot import (
+    balance,
+    curves,
+    interactions,
+    ism,
+    logo,
+    metrics,
+    multiplicity,
+    network,
+    positions,
+    scatter,
+    split,
+    training,
+)
 from bioattn.plot import contact_sheet as sheets
 from bioattn.plot import heads as head_plots
 from bioattn.plot import spacing as spacing_plots
@@ -113,6 +126,9 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "attention_epistasis": lambda: interactions.attention_epistasis(PAIRS, floor=1.0, minimum=0.1),
     "four_cells": lambda: interactions.four_cells(np.array([0.0, 1.0, 1.0, 3.0])),
     "spacing_curve": lambda: spacing_plots.spacing_curve(SPACING, minimum=0.1, names=("A", "B")),
+    "calls_against_hits": lambda: multiplicity.calls_against_hits(
+        pd.DataFrame({"n_hits": [10, 40], "called": [0, 3]}), {"called": "calls"}
+    ),
     "split_bars": lambda: split.split_bars(COUNTS),
     "leakage_bars": lambda: split.leakage_bars(pd.DataFrame({"kind": ["same"], "fraction": [0.02]})),
 }

@@ -223,6 +223,17 @@ def test_pairs_that_stand_out_are_shown_over_distances(editable: Made):
     assert "in the readout" not in words(html)
 
 
+def test_calls_are_shown_against_hits(editable: Made):
+    """Where hits were counted; the rank correlation is that of the motifs of the table."""
+    assert "Calls of each motif against its hits" not in words(build_report(editable.root, editable.run))
+    path = editable.root / "interactions/table/interactions.tsv"
+    pairs = read_tsv(path)
+    sides = [pairs[[f"motif_{s}", "candidate"]].set_axis(["motif", "candidate"], axis=1) for s in "ab"]
+    n_calls = pd.concat(sides).groupby("motif")["candidate"].sum()
+    write_tsv(path, pairs.assign(**{f"n_hits_{s}": 100 + 10 * pairs[f"motif_{s}"].map(n_calls) for s in "ab"}), {})
+    assert "Rank correlation: candidates of attention 1" in words(build_report(editable.root, editable.run))
+
+
 def test_truth_is_joined_whichever_way_round_a_pair_is_written(planted_html: str):
     """The planted pair is found although the truth names its motifs in the other order."""
     assert "1 of 1 planted interaction got the verdict 'causal in model'; 0 pairs without" in words(planted_html)
