@@ -134,17 +134,17 @@ def decide(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:
     Parameters
     ----------
     pairs : DataFrame
-        One row per pair with the columns of `COLUMNS` except those.
+        One row per pair with the columns of `COLUMNS` except those; what was not measured may be missing.
     config : InteractionsConfig
         Thresholds of the rules.
     """
-    pairs = pairs.copy()
+    # What was not measured, such as arrangements of fixed sites, is unknown.
+    pairs = pairs.reindex(columns=list(COLUMNS))
     pairs["logic"] = [_logic(row) for row in pairs.to_dict("records")]
     decisions = [_verdict(row, config) for row in pairs.to_dict("records")]
     pairs["verdict"] = [verdict for verdict, _ in decisions]
     pairs["evidence_level"] = [level for _, level in decisions]
     pairs["sentence"] = [_sentence(row) for row in pairs.to_dict("records")]
-    pairs = pairs.reindex(columns=list(COLUMNS))
     order = pairs["epistasis_effect"].abs().sort_values(ascending=False, na_position="last").index
     return pairs.loc[order, list(COLUMNS)].reset_index(drop=True)
 

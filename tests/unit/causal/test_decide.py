@@ -106,6 +106,14 @@ def test_the_sentence_tells_syntax_and_scale_where_they_matter():
     assert "0.60 on the latent scale (q = 0.001)" in latent
 
 
+def test_what_was_not_measured_may_be_missing():
+    """Knock-outs of fixed sites have no arrangements, latent scale or further shares: the verdict does without."""
+    row = {name: value for name, value in INTERACTING.items() if value == value}
+    table = decide(pd.DataFrame([row | {"interventional_effect": NAN}]), InteractionsConfig())
+    assert table["verdict"].iloc[0] == CAUSAL and list(table.columns) == list(COLUMNS)
+    assert table["spacing_q"].isna().all() and "through the attention edge" in table["sentence"].iloc[0]
+
+
 def test_rows_are_sorted_by_effect_with_every_column_defined():
     """Strongest first, untested last; columns are those of the data dictionary, in its order."""
     rows = [INTERACTING | {"epistasis_effect": e} for e in (0.2, NAN, -0.9)]
