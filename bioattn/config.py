@@ -838,7 +838,10 @@ class InteractionsConfig(Section):
     q_value: float = Field(0.05, gt=0, lt=1, description="false discovery rate of every test")
     attention_floor_bits: float = Field(1.0, ge=0, description="smallest co-attention effect that makes a candidate")
     minimum_effect: float | None = Field(
-        None, ge=0, description="smallest epistasis that counts; null: 0.1 x median main effect or the decoys' q95"
+        None,
+        ge=0,
+        description="smallest epistasis that counts; null: the largest of 0.1 x median main effect, 0.1 x standard "
+        "deviation of readouts over sequences, and the decoys' q95",
     )
     cooccurrence_floor: float = Field(0.5, ge=0, description="log odds above which co-occurrence may explain a pair")
     mediated_floor: float = Field(0.5, description="share of epistasis that passes through the edge")

@@ -67,8 +67,17 @@ def _double_difference(cells: pd.DataFrame, suffix: str) -> pd.Series:
     return y11 - y10 - y01 + y00
 
 
-def minimum_effect(replicates: Sequence[pd.DataFrame], *, controls: Sequence[bool] = ()) -> float:
-    """Smallest epistasis that counts: the larger of a tenth of the median main effect and the decoys' q95.
+def readout_spread(knockouts: Sequence[pd.DataFrame]) -> float:
+    """Standard deviation of the readout over intact real sequences (`knock_out`, y11), mean over replicates."""
+    spreads = [cells.drop_duplicates("sequence")["y11"].std() for cells in knockouts]
+    return float(np.nan_to_num(np.mean(spreads))) if spreads else 0.0
+
+
+def minimum_effect(replicates: Sequence[pd.DataFrame], *, controls: Sequence[bool] = (), spread: float = 0.0) -> float:
+    """Smallest epistasis that counts: the largest of what main effects, readouts and decoys say.
+
+    That is a tenth of the median main effect, a tenth of the readout's spread over real
+    sequences (less is nothing that predictions turn on), and the 95 % quantile of decoys.
 
     Decoys are pairs with a control motif (a spacer that holds nothing) where the
     run names some, else the epistasis of motifs with random control loci.
@@ -77,13 +86,16 @@ def minimum_effect(replicates: Sequence[pd.DataFrame], *, controls: Sequence[boo
     ----------
     controls : sequence of bool
         Which motif indices are controls.
+    spread : float
+        See `readout_spread`.
     """
     pooled = pd.concat(replicates).groupby(["motif_a", "motif_b"], as_index=False).mean()
     control_motifs = np.flatnonzero(controls)
     is_decoy = (pooled["motif_a"].isin(control_motifs) | pooled["motif_b"].isin(control_motifs)).to_numpy()
     decoys = pooled.loc[is_decoy, "epistasis"] if is_decoy.any() else pooled["control"]
     mains = pooled.loc[~is_decoy, ["main_a", "main_b"]].abs().to_numpy()
-    return float(max(0.1 * np.median(mains) if mains.size else 0.0, np.quantile(decoys.abs(), 0.95)))
+    main = 0.1 * np.median(mains) if mains.size else 0.0
+    return float(max(main, 0.1 * spread, np.quantile(decoys.abs(), 0.95)))
 
 
 def pair_statistics(

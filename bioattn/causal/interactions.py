@@ -15,7 +15,7 @@ from bioattn.causal.cooccurrence import (
     statistical_interaction,
 )
 from bioattn.causal.decide import decide
-from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_statistics
+from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_statistics, readout_spread
 from bioattn.causal.knock_in_statistics import knock_in_statistics
 from bioattn.causal.measured import COLUMNS as EVIDENCE
 from bioattn.causal.measured import measured_interactions
@@ -123,9 +123,15 @@ def _effects(run: RunConfig, data: PairData, interventions: Interventions) -> pd
     """Statistics of pairs: of knock-ins with what knock-outs say beside them, or of knock-outs alone."""
     config = run.interactions
     effects = [instance_effects(cells) for cells in interventions.knockouts]
+    spread = readout_spread(interventions.knockouts)
     if interventions.knock_ins:
         found = knock_in_statistics(
-            interventions.screens, interventions.knock_ins, n_motifs=data.n_motifs, config=config, seed=run.seed
+            interventions.screens,
+            interventions.knock_ins,
+            n_motifs=data.n_motifs,
+            spread=spread,
+            config=config,
+            seed=run.seed,
         )
         groups = pd.concat(effects).groupby(_PAIR)["epistasis"]
         sizes = effects[0].groupby(_PAIR).size().rename("n_instances")
@@ -134,7 +140,7 @@ def _effects(run: RunConfig, data: PairData, interventions: Interventions) -> pd
             design="knock-in", design_agreement=_agreement(found["epistasis_effect"], found["epistasis_ko"])
         )
     minimum = config.minimum_effect
-    minimum = minimum_effect(effects, controls=data.controls) if minimum is None else minimum
+    minimum = minimum_effect(effects, controls=data.controls, spread=spread) if minimum is None else minimum
     found = pair_statistics(effects, minimum=minimum, permutations=config.permutations, seed=run.seed)
     found["epistasis_ko"] = found["epistasis_effect"]
     return found.assign(n_backgrounds=0, minimum_effect=minimum, scale="readout", design="knock-out")

@@ -24,6 +24,7 @@ def knock_in_statistics(
     knock_ins: Sequence[pd.DataFrame],
     *,
     n_motifs: int,
+    spread: float,
     config: InteractionsConfig,
     seed: int,
 ) -> pd.DataFrame:
@@ -36,6 +37,8 @@ def knock_in_statistics(
         backgrounds, of the tested ones in many; both with pairs of decoys.
     n_motifs : int
         Motifs of this index or above are decoys.
+    spread : float
+        Of readouts over real sequences: see `bioattn.causal.epistasis.readout_spread`.
 
     Returns
     -------
@@ -53,12 +56,12 @@ def knock_in_statistics(
         [scale.correlation(cells[list(_CELLS)].to_numpy()) for scale, cells in zip(scales, real, strict=True)]
     )
     straightens = np.mean([scale.straightens(cells) for scale, cells in zip(scales, real, strict=True)])
-    table = _statistics(screens, knock_ins, n_motifs=n_motifs, config=config, seed=seed)
+    table = _statistics(screens, knock_ins, n_motifs=n_motifs, spread=spread, config=config, seed=seed)
     screens, knock_ins = (
         [_transformed(cells, scale) for cells, scale in zip(tables, scales, strict=True)]
         for tables in (screens, knock_ins)
     )
-    latent = _statistics(screens, knock_ins, n_motifs=n_motifs, config=config, seed=seed)
+    latent = _statistics(screens, knock_ins, n_motifs=n_motifs, spread=spread, config=config, seed=seed)
     latent["epistasis_latent_q"] = benjamini_hochberg(latent["epistasis_p"])
     names = {
         "epistasis_effect": "epistasis_latent",
@@ -93,11 +96,12 @@ def _statistics(
     knock_ins: Sequence[pd.DataFrame],
     *,
     n_motifs: int,
+    spread: float,
     config: InteractionsConfig,
     seed: int,
 ) -> pd.DataFrame:
     full = [instance_effects(cells, inserted=True) for cells in knock_ins]
-    minimum = _minimum(full, n_motifs, config)
+    minimum = _minimum(full, n_motifs, config, spread)
     tested = [_of_motifs(effects, n_motifs) for effects in full]
     decoys = np.mean([_means(effects[~_real(effects, n_motifs)]) for effects in full], axis=0)
     others = [_of_motifs(instance_effects(cells, inserted=True), n_motifs) for cells in screens]
@@ -116,11 +120,11 @@ def _statistics(
     return table.rename(columns={"n_instances": "n_backgrounds"}).assign(minimum_effect=minimum)
 
 
-def _minimum(effects: Sequence[pd.DataFrame], n_motifs: int, config: InteractionsConfig) -> float:
+def _minimum(effects: Sequence[pd.DataFrame], n_motifs: int, config: InteractionsConfig, spread: float = 0.0) -> float:
     """Smallest epistasis that counts: the user's, or what pairs with a decoy say."""
     if config.minimum_effect is not None:
         return config.minimum_effect
-    return minimum_effect(effects, controls=[False] * n_motifs + [True] * n_motifs)
+    return minimum_effect(effects, controls=[False] * n_motifs + [True] * n_motifs, spread=spread)
 
 
 def _real(table: pd.DataFrame, n_motifs: int) -> NDArray[np.bool_]:

@@ -212,7 +212,7 @@ def _interventions(run: RunConfig) -> str:
     minimum = (
         f"of at least {setting(inter.minimum_effect)}"
         if inter.minimum_effect is not None
-        else "beyond a minimum set from main effects and decoys"
+        else "beyond a minimum set from main effects, the spread of readouts, and decoys"
     )
     knocked_out = (
         f"In up to {inter.instances_per_pair} held-out sequences each, either site and both were replaced by shuffles "

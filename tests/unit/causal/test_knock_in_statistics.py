@@ -48,7 +48,7 @@ def statistics(curve=lambda x: x) -> pd.DataFrame:
         pd.concat([cells_of(tested, 40, 10 + s, curve, edges=True), cells_of(DECOYS, 40, 20 + s, curve)])
         for s in range(5)
     ]
-    return knock_in_statistics(screens, full, n_motifs=N_MOTIFS, config=CONFIG, seed=0).set_index(
+    return knock_in_statistics(screens, full, n_motifs=N_MOTIFS, spread=0.0, config=CONFIG, seed=0).set_index(
         ["motif_a", "motif_b"]
     )
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction
-from bioattn.causal.epistasis import minimum_effect, pair_statistics
+from bioattn.causal.epistasis import minimum_effect, pair_statistics, readout_spread
 from bioattn.causal.nulls import benjamini_hochberg, crossed_bootstrap, minimum_effect_p, sign_flip_p
 from bioattn.data import alphabet
 
@@ -96,6 +96,9 @@ def test_minimum_effect_comes_from_mains_or_from_decoys():
     assert minimum_effect(quiet) == pytest.approx(0.1 * 0.6)
     loud = [made_up_effects(0, epistasis=0.0, control=-0.5)]
     assert minimum_effect(loud) == pytest.approx(0.5)
+    assert minimum_effect(quiet, spread=2.0) == pytest.approx(0.2)
+    cells = pd.DataFrame({"sequence": [0, 0, 1], "y11": [1.0, 1.0, 3.0]})
+    assert readout_spread([cells, cells.assign(y11=0.0)]) == pytest.approx(np.sqrt(2) / 2) and readout_spread([]) == 0
     named = [made_up_effects(0, epistasis=0.3, control=-0.5)]
     assert minimum_effect(named, controls=[False, True, False]) == pytest.approx(0.3, abs=0.03)
 

@@ -4,6 +4,7 @@ Also what the search rests on: places of tokens, two parts of the sequences, and
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -740,7 +741,7 @@ def test_only_enriched_motifs_are_kept(monkeypatch: pytest.MonkeyPatch):
     for p, n in ((0.049, 1), (0.05, 0), (1.0, 0)):
         fake = replace(real, motifs=[replace(real.motifs[0], p_value=p)], tested=[p])
         monkeypatch.setattr(
-            module, "Search", lambda *a, fake=fake, **k: type("Fake", (), {"head": lambda self, *head: fake})()
+            module, "Search", lambda model, *a, fake=fake, **k: SimpleNamespace(model=model, head=lambda *head: fake)
         )
         monkeypatch.setattr(module, "heads_of", lambda model: [READER])
         assert [motif.motif_id for motif in enriched_motifs(None, codes, codes, FAST)] == [NAME] * n

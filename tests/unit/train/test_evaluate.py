@@ -117,9 +117,9 @@ def test_baselines_stand_beside_the_model(tmp_path):
     with pytest.warns(BioattnWarning, match="onehot"):
         result = evaluate(run, sequences, split, [TrainedModel(0, 1, CountsOf(0), 900)], work_dir=tmp_path)
     test = at(result.metrics, subset="test", metric="auroc").set_index("model")
-    assert set(test.index) == {"transformer", "composition", "kmer", "cnn"}
+    assert set(test.index) == {"transformer", "composition", "kmer", "cnn", "uniform"}
     assert test["n"].nunique() == 1
-    assert set(result.baselines) == {"composition", "kmer", "cnn"}
+    assert set(result.baselines) == {"composition", "kmer", "cnn", "uniform"}
     assert abs(result.baselines["cnn"]["fold_0"]["n_parameters"] - 900) < 200
 
 
