@@ -4,18 +4,16 @@ All look at the same hits in the same held-out sequences, with the same trained 
 ranks pairs; a call is what the method itself names significant, where it does (else NaN).
 """
 
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact, mannwhitneyu, ttest_1samp
 
 from bioattn import rng
-from bioattn.causal.cooccurrence import gc_content
+from bioattn.causal.cooccurrence import gc_content, statistical_interaction
 from bioattn.causal.nulls import benjamini_hochberg
 from bioattn.data import alphabet
 from bioattn.data.motif import log_odds
@@ -78,12 +76,6 @@ Way = Callable[[Looked], Rated]
 def all_pairs(n_motifs: int) -> list[tuple[int, int]]:
     """Pairs in the order of scores."""
     return [(a, b) for a in range(n_motifs) for b in range(a + 1, n_motifs)]
-
-
-def rate(way: Way, looked: Looked) -> tuple[Rated, float]:
-    """What a way says, and its seconds."""
-    start = time.perf_counter()
-    return way(looked), time.perf_counter() - start
 
 
 def _by_pair(looked: Looked, instances: pd.DataFrame) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -271,18 +263,10 @@ def cooccurrence_odds(looked: Looked) -> Rated:
 
 def regression(looked: Looked) -> Rated:
     """Least squares of the target on all motifs, GC and one product at a time: size and test of the product, BH."""
-    z = looked.data.presence.astype(np.float64)
-    base = np.column_stack([np.ones(len(z)), z, gc_content(looked.everything)])
-    q, _ = np.linalg.qr(base)
-    left = looked.targets - q @ (q.T @ looked.targets)
-    score, p_value = _empty(looked), _empty(looked)
-    for i, (a, b) in enumerate(all_pairs(looked.data.n_motifs)):
-        product = z[:, a] * z[:, b]
-        product = product - q @ (q.T @ product)
-        if product.std() > 1e-9:
-            fit = sm.OLS(left, product[:, None]).fit(cov_type="HC1")
-            score[i], p_value[i] = abs(float(fit.params[0])), float(fit.pvalues[0])
-    return Rated(score, _called(p_value))
+    gc = gc_content(looked.everything)
+    table = statistical_interaction(looked.data.presence, gc[:, None], looked.targets)
+    score = table["stat_interaction"].abs().to_numpy(np.float64)
+    return Rated(score, (table["stat_interaction_q"].to_numpy() < _Q).astype(np.float64))
 
 
 def _called(p_value: Floats) -> Floats:

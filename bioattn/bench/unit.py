@@ -13,12 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bioattn import rng
-from bioattn.bench.rivals import WITH_MODEL, WITHOUT_MODEL, Looked, Rated, all_pairs, rate
+from bioattn.bench.rivals import WITH_MODEL, WITHOUT_MODEL, Looked, Rated, all_pairs
 from bioattn.causal import pair_tests
 from bioattn.causal.cooccurrence import cooccurrence, gc_content
+from bioattn.causal.decide import CAUSAL, HIDDEN
 from bioattn.causal.interactions import Interventions, interactions
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
+from bioattn.data.motif import Motif
 from bioattn.data.simulate import Simulation, simulate
 from bioattn.data.splits import split, subset_of
 from bioattn.explain.coattention import CoAttention
@@ -87,7 +89,7 @@ def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals:
     parts = split(table, run.split, run.task, seed=run.seed)
     clock.lap("simulate")
     trained_on = _balanced(run, made, table, parts) if training == "balanced" else (table, parts)
-    models = [_trained(run, *trained_on, seed, work_dir) for seed in run.train.seeds]
+    models = [_trained(run, motifs, *trained_on, seed, work_dir) for seed in run.train.seeds]
     clock.lap("train")
     data = pair_data(run, table, parts, fold=0, geometry=Geometry.of(models[0]))
     clock.lap("hits")
@@ -97,19 +99,20 @@ def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals:
     if rivals:
         scores += _rivals(run, models, data, table, pairs, clock)
     costs = pd.DataFrame({"step": clock.seconds.keys(), "seconds": clock.seconds.values()})
-    summary = _summary(run, models, made, table, parts) | _agreement(pairs, data, attention)
+    summary = _summary(run, motifs, models, made, table, parts) | _agreement(pairs, data, attention)
     return Unit(pairs, pd.concat(scores, ignore_index=True), costs, summary)
 
 
 # ------------------------------------------------------------------------ training
 
 
-def _trained(run: RunConfig, table: pd.DataFrame, parts: pd.DataFrame, seed: int, work_dir: Path) -> SequenceModel:
+def _trained(
+    run: RunConfig, motifs: Sequence[Motif], table: pd.DataFrame, parts: pd.DataFrame, seed: int, work_dir: Path
+) -> SequenceModel:
     """Model of one replicate, from the work folder if it is there."""
     folder = work_dir / f"seed{seed}"
     if (folder / "model.json").exists():
         return load_model(folder)[0]
-    motifs = load_motifs(run.motifs)
     result = fit(run, table, parts, seed=seed, motifs=motifs, work_dir=work_dir / f"seed{seed}.work", progress=False)
     save_model(folder, result.model, config=run.model, motifs=motifs, record=result.record)
     shutil.rmtree(work_dir / f"seed{seed}.work", ignore_errors=True)
@@ -193,10 +196,10 @@ def _keyed(table: pd.DataFrame) -> pd.DataFrame:
 def _ours(pairs: pd.DataFrame, data: PairData) -> dict[str, Rated]:
     """Our scores in the order of `all_pairs`; the verdict's score is the epistasis where it claims an interaction."""
     ordered = _in_order(pairs, data)
-    claims = ordered["verdict"].isin(["causal in model", "hidden (causal without attention)"]).to_numpy()
+    claims = ordered["verdict"].isin([CAUSAL, HIDDEN]).to_numpy()
     size = ordered["epistasis_effect"].abs().to_numpy(np.float64)
     nothing = np.full(len(ordered), np.nan)
-    effects = {
+    return {
         OURS[0]: Rated(np.where(claims, size, 0.0), claims.astype(np.float64)),
         OURS[1]: Rated(size, nothing),
         OURS[2]: Rated(
@@ -204,7 +207,6 @@ def _ours(pairs: pd.DataFrame, data: PairData) -> dict[str, Rated]:
         ),
         OURS[3]: Rated(ordered["edge_knockout_effect"].abs().to_numpy(np.float64), nothing),
     }
-    return effects
 
 
 def _in_order(pairs: pd.DataFrame, data: PairData) -> pd.DataFrame:
@@ -230,16 +232,14 @@ def _rivals(
 ) -> list[pd.DataFrame]:
     """What rivals say: scores are means over the models, and a pair is called if most models' tests call it."""
     targets = table[run.task.targets[0]].to_numpy(np.float64)
+    everything = alphabet.encode_batch(table["sequence"].tolist())
     looked = [
-        Looked(
-            model, data, targets[data.rows], alphabet.encode_batch(table["sequence"].tolist()), targets,
-            run.interactions.hit_p_value, run.seed,
-        )
+        Looked(model, data, targets[data.rows], everything, targets, run.interactions.hit_p_value, run.seed)
         for model in models
-    ]  # fmt: skip
+    ]
     found = []
     for name, way in {**WITH_MODEL, **WITHOUT_MODEL}.items():
-        rated = [rate(way, each)[0] for each in (looked if name in WITH_MODEL else looked[:1])]
+        rated = [way(each) for each in (looked if name in WITH_MODEL else looked[:1])]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # pairs that never occur have no score in any model
             score = np.nanmean([each.score for each in rated], axis=0)
@@ -255,6 +255,7 @@ def _rivals(
 
 def _summary(
     run: RunConfig,
+    motifs: Sequence[Motif],
     models: Sequence[SequenceModel],
     made: Simulation,
     table: pd.DataFrame,
@@ -266,7 +267,7 @@ def _summary(
     codes = alphabet.encode_batch(table.loc[test, "sequence"].tolist())
     settings = run.data.simulate.model_copy(update={"regime": "randomised", "n_sequences": 2000})
     # Other sequences than any that was trained on: another stream of the same causes.
-    other = simulate(settings, load_motifs(run.motifs), seed=run.seed)
+    other = simulate(settings, motifs, seed=run.seed)
     probe = alphabet.encode_batch(other.sequences)
     y, y_probe = table.loc[test, "y"].to_numpy(), other.table["y"].to_numpy()
     return {

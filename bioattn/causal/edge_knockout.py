@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bioattn.explain.coattention import footprint_tokens
+from bioattn.explain.predict import BATCH
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
 
 #: Tokens on either side of a footprint that are cut with it: a site may straddle a token border.
 DILATION = 1
+#: Most scores of one layer at a time where attention edges are cut: 256 MiB in float32.
+_MOST_SCORES = 2**26
+
+
+def rows_with_scores(model: SequenceModel, n_tokens: int) -> int:
+    """Sequences of so many tokens in one forward pass in which layers write out their scores."""
+    return max(1, min(BATCH, _MOST_SCORES // (model.n_heads * (n_tokens + model.n_prefix) ** 2)))
 
 
 @contextmanager

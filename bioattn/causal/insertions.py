@@ -13,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bioattn.causal.edge_knockout import one_way, strand_interval, tail_with_cut, tail_with_messages
+from bioattn.causal.edge_knockout import (
+    one_way,
+    rows_with_scores,
+    strand_interval,
+    tail_with_cut,
+    tail_with_messages,
+)
 from bioattn.causal.token_edits import Patch, assembled, edited_tokens, touched_tokens
 from bioattn.data import alphabet
 from bioattn.explain.predict import BATCH
@@ -21,8 +27,6 @@ from bioattn.models import SequenceModel
 
 #: Motifs whose insertions are embedded at a time.
 _MOTIFS = 16
-#: Most scores of one layer at a time where attention edges are cut: 256 MiB in float32.
-_MOST_SCORES = 2**26
 
 #: From tokens (first_a, last_a, first_b, last_b), each (B,), and their number, edges to cut, bool (B, t, t).
 Cut = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
@@ -139,8 +143,9 @@ class Insertions:
         patching of edges), in all layers and heads. Unlike a cut edge nothing is renormalised.
         """
         result = np.zeros(len(row))
-        for start in range(0, len(row), self._size_with_scores):
-            some = slice(start, start + self._size_with_scores)
+        size = rows_with_scores(self.model, self._n_tokens)
+        for start in range(0, len(row), size):
+            some = slice(start, start + size)
             for strand in self._strands:
                 with_a, with_b = (self._assembled(strand, row[some], [_rows(p, some)]) for p in (a, b))
                 hidden, keep = self._assembled(strand, row[some], [_rows(p, some) for p in (a, b)])
@@ -153,12 +158,6 @@ class Insertions:
                 found = tail_with_messages(self.model, hidden, keep, [(with_a[0], from_b), (with_b[0], from_a)])
                 result[some] += found[:, self.readout].double().cpu().numpy()
         return result / len(self._strands)
-
-    @property
-    def _size_with_scores(self) -> int:
-        """Rows at a time where layers write out their scores."""
-        n_all = self._n_tokens + self.model.n_prefix
-        return max(1, min(BATCH, _MOST_SCORES // (self.model.n_heads * n_all**2)))
 
     def _assembled(
         self, strand: _Strand, row: NDArray[np.int64], placed: Sequence[Placed]
@@ -251,7 +250,7 @@ class Insertions:
         shift: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
         """Readouts (R,) of backgrounds with motifs placed, and edges cut between the places of two."""
-        size = BATCH if cut is None else self._size_with_scores
+        size = BATCH if cut is None else rows_with_scores(self.model, self._n_tokens)
         result = np.zeros(len(row))
         for start in range(0, len(row), size):
             some = slice(start, start + size)

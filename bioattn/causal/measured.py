@@ -8,6 +8,7 @@ from scipy import stats
 from bioattn.causal.cooccurrence import gc_content, statistical_interaction
 from bioattn.causal.nulls import benjamini_hochberg
 from bioattn.data import alphabet
+from bioattn.explain.hits import presence_of
 
 #: Columns of evidence, beside motif_a and motif_b.
 COLUMNS = (
@@ -52,8 +53,7 @@ def measured_interactions(
         motif_a, motif_b, and `COLUMNS`: double difference of the values, its 95 % interval,
         q (Benjamini-Hochberg over pairs) and where it comes from. NaN where nothing says anything.
     """
-    presence = np.zeros((len(codes), n_motifs), dtype=bool)
-    presence[hits["sequence"].to_numpy(dtype=np.int64), hits["motif"].to_numpy(dtype=np.int64)] = True
+    presence = presence_of(hits, len(codes), n_motifs)
     covariates = np.column_stack([gc_content(codes), (codes != alphabet.PAD).sum(1)])
     table = statistical_interaction(presence, covariates, values)
     effect, error = (table[name].to_numpy() for name in ("stat_interaction", "stat_interaction_se"))

@@ -14,19 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from bioattn import rng
-from bioattn.causal.edge_knockout import edges_between, matched_shift, strand_interval, tail_with_cut
+from bioattn.causal.edge_knockout import edges_between, matched_shift, rows_with_scores, strand_interval, tail_with_cut
 from bioattn.data import alphabet
 from bioattn.data.replacement import FLANK_BP, replace_sites
-from bioattn.explain.predict import BATCH, batches
+from bioattn.explain.predict import batches
 from bioattn.models import SequenceModel
 
 #: Cells of one instance: 1 = site present, 0 = replaced; first the site of a, then of b; c = control locus replaced.
 CELLS = ("y11", "y10", "y01", "y00", "y1c", "y0c")
 #: Cells that are also evaluated with the edge between the sites cut.
 CUT_CELLS = ("y11", "y10", "y01", "y00")
-
-#: Most scores of one layer at a time where attention edges are cut: 256 MiB in float32.
-_MOST_SCORES = 2**26
 
 
 def choose_instances(instances: pd.DataFrame, pairs: set[tuple[int, int]], *, most: int, seed: int) -> pd.DataFrame:
@@ -178,8 +175,7 @@ def _evaluate(
         b = strand_interval(site_b, length, reverse=bool(reverse))
         move = -moved if reverse else moved
         first = 0
-        # A cut edge makes the layers write out their scores.
-        size = max(1, min(BATCH, _MOST_SCORES // (model.n_heads * (n_tokens + model.n_prefix) ** 2)))
+        size = rows_with_scores(model, n_tokens)
         by_cell = {name: batches(codes, size) for name, codes in cells.items()}
         for k in range(len(by_cell["y11"])):
             rows = slice(first, first + len(by_cell["y11"][k]))

@@ -13,22 +13,29 @@ def sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.rando
     Under the null a difference is as likely to have either sign. NaNs are left
     out; NaN if nothing is left.
     """
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return float("nan")
-    signs = rng.integers(0, 2, (permutations, len(values))) * 2 - 1
-    tolerance = 1e-12 * np.abs(values).sum()  # the same sum in another order is no smaller sum
-    return float((1 + (signs @ values >= values.sum() - tolerance).sum()) / (1 + permutations))
+    observed, flipped, tolerance = _flipped_sums(values, permutations, rng)
+    if np.isnan(observed):
+        return observed
+    return float((1 + (flipped >= observed - tolerance).sum()) / (1 + permutations))
 
 
 def two_sided_sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.random.Generator) -> float:
-    """Permutation p-value, with +1, of paired differences (N,) having a mean other than zero; NaNs are left out."""
+    """As `sign_flip_p`, of a mean other than zero."""
+    observed, flipped, tolerance = _flipped_sums(values, permutations, rng)
+    if np.isnan(observed):
+        return observed
+    return float((1 + (np.abs(flipped) >= abs(observed) - tolerance).sum()) / (1 + permutations))
+
+
+def _flipped_sums(
+    values: NDArray[np.float64], permutations: int, rng: np.random.Generator
+) -> tuple[float, NDArray[np.float64], float]:
+    """Sum of the known values, its permutations under random signs, and how much sums in another order may differ."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
-        return float("nan")
+        return float("nan"), np.zeros(0), 0.0
     signs = rng.integers(0, 2, (permutations, len(values))) * 2 - 1
-    tolerance = 1e-12 * np.abs(values).sum()
-    return float((1 + (np.abs(signs @ values) >= abs(values.sum()) - tolerance).sum()) / (1 + permutations))
+    return float(values.sum()), signs @ values, float(1e-12 * np.abs(values).sum())
 
 
 def minimum_effect_p(replicates: NDArray[np.float64], minimum: float) -> float:

@@ -49,6 +49,13 @@ def find_hits(codes: NDArray[np.uint8], motifs: Sequence[Motif], *, p_value: flo
     return hits.sort_values(["sequence", "start"], ignore_index=True)
 
 
+def presence_of(hits: pd.DataFrame, n_sequences: int, n_motifs: int) -> NDArray[np.bool_]:
+    """Which motif has a hit in which sequence, bool (n_sequences, n_motifs)."""
+    presence = np.zeros((n_sequences, n_motifs), dtype=bool)
+    presence[hits["sequence"].to_numpy(dtype=np.int64), hits["motif"].to_numpy(dtype=np.int64)] = True
+    return presence
+
+
 def site_motifs(codes: NDArray[np.uint8], sites: Sequence[SiteConfig]) -> list[Motif]:
     """Motif of each fixed site: the letter frequencies that the aligned library has there.
 

@@ -20,7 +20,7 @@ from bioattn.data.motif import Motif, log_odds
 from bioattn.data.replacement import FLANK_BP
 from bioattn.data.splits import subset_of
 from bioattn.errors import BioattnWarning, ConfigError, DataError
-from bioattn.explain.hits import find_hits, pair_instances, site_hits, site_motifs
+from bioattn.explain.hits import find_hits, pair_instances, presence_of, site_hits, site_motifs
 from bioattn.io.motifs import load_motifs
 from bioattn.models import SequenceModel
 
@@ -115,8 +115,7 @@ def pair_data(
         held = np.sort(rng.stream(run.seed, "pairs", "sequences").choice(held, most, replace=False))
     everything = alphabet.encode_batch(sequences["sequence"].tolist())
     motifs, all_hits = _library_hits(run, everything, everything[subset == "train"])
-    presence = np.zeros((len(everything), len(motifs)), dtype=bool)
-    presence[all_hits["sequence"], all_hits["motif"]] = True
+    presence = presence_of(all_hits, len(everything), len(motifs))
     hits = all_hits[all_hits["sequence"].isin(held)].reset_index(drop=True)
     hits["sequence"] = np.searchsorted(held, hits["sequence"])
     flank_bp = 0 if run.motifs.sites else FLANK_BP
@@ -177,8 +176,7 @@ def _most_frequent(motifs: list[Motif], training: NDArray[np.uint8], run: RunCon
 
 def _held_by_both(data: PairData) -> NDArray[np.int64]:
     """How many held-out sequences have a hit of both motifs, (M, M)."""
-    present = np.zeros((len(data.codes), data.n_motifs), dtype=np.int64)
-    present[data.hits["sequence"], data.hits["motif"]] = 1
+    present = presence_of(data.hits, len(data.codes), data.n_motifs).astype(np.int64)
     return present.T @ present
 
 
