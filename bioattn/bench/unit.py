@@ -22,6 +22,7 @@ from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
 from bioattn.data.simulate import Simulation, simulate
+from bioattn.data.simulate.classes import make_pairs
 from bioattn.data.splits import split, subset_of
 from bioattn.explain.coattention import CoAttention
 from bioattn.explain.pairs import Geometry, PairData, pair_data
@@ -31,6 +32,8 @@ from bioattn.models import SequenceModel, load_model, save_model
 from bioattn.train.fit import fit
 
 _PAIR = ["motif_a", "motif_b"]
+#: Sequences with motifs at random on which all models are scored.
+_PROBE = 2000
 #: Name of our own scores and of the verdict, beside those of rivals.
 OURS = ("bioattn, verdict", "bioattn, epistasis", "bioattn, co-attention", "bioattn, edge knock-out")
 
@@ -265,9 +268,7 @@ def _summary(
     assert run.data.simulate is not None
     test = subset_of(table, parts, fold=0) == "test"
     codes = alphabet.encode_batch(table.loc[test, "sequence"].tolist())
-    settings = run.data.simulate.model_copy(update={"regime": "randomised", "n_sequences": 2000})
-    # Other sequences than any that was trained on: another stream of the same causes.
-    other = simulate(settings, motifs, seed=run.seed)
+    other = _probe(run, motifs)
     probe = alphabet.encode_batch(other.sequences)
     y, y_probe = table.loc[test, "y"].to_numpy(), other.table["y"].to_numpy()
     return {
@@ -275,6 +276,17 @@ def _summary(
         "r_randomised": _mean_r(models, probe, y_probe),
         "ceiling": made.ceiling,
     }
+
+
+def _probe(run: RunConfig, motifs: Sequence[Motif]) -> Simulation:
+    """Sequences of the same pairs with motifs at random; drawn from another seed than those that were trained on."""
+    assert run.data.simulate is not None
+    # The seed also says which motifs form which pair, so these are listed as they are.
+    listed = [motifs[m] for pair in make_pairs(run.data.simulate, run.seed) for m in (pair.first, pair.second)]
+    settings = run.data.simulate.model_copy(
+        update={"regime": "randomised", "n_sequences": _PROBE, "assignment": "listed"}
+    )
+    return simulate(settings, listed, seed=rng.stream_seed(run.seed, "bench", "probe"))
 
 
 def _mean_r(models: Sequence[SequenceModel], codes: NDArray[np.uint8], y: NDArray[np.float64]) -> float:
