@@ -55,15 +55,15 @@ COLUMNS = {
     "main_a": "effect of the first site without the second, pre-link scale",
     "main_b": "effect of the second site without the first, pre-link scale",
     "epistasis_effect": "f(both) - f(a) - f(b) + f(neither), pre-link scale, mean over replicates and sequences",
-    "epistasis_ci_low": "2.5 % bound, bootstrap over replicates and sequences",
-    "epistasis_ci_high": "97.5 % bound, bootstrap over replicates and sequences",
+    "epistasis_ci_low": "2.5 % bound, replicates and sequences both as random draws (two-way random effects, t)",
+    "epistasis_ci_high": "97.5 % bound, likewise",
     "epistasis_p": "p of |epistasis| <= minimum_effect, t-test over replicates",
     "epistasis_q": "epistasis_p after Benjamini-Hochberg over pairs",
     "epistasis_q_by": "epistasis_p after Benjamini-Yekutieli, which holds for any dependence between pairs",
     "epistasis_maxt_p": "p that holds for all tested pairs at once: largest statistic when backgrounds flip their sign",
     "epistasis_decoy_q": "false discovery rate by counting pairs with a decoy motif that have as large an effect",
-    "permutation_p": "one-sided sign-flip permutation p of epistasis beyond that with the control in the same "
-    "sequences",
+    "permutation_p": "sign-flip permutation p of the epistasis being larger, in its own direction, than that with the "
+    "control in the same sequences; two-sided",
     "control_epistasis": "epistasis of the first site with the control: a decoy of the second motif in its place "
     "(knock-in), or a locus that holds no motif (knock-out)",
     "minimum_effect": "smallest epistasis that counts, pre-link scale",

@@ -54,18 +54,30 @@ def minimum_effect_p(replicates: NDArray[np.float64], minimum: float) -> float:
     return float(stats.t.sf(excess / error, n - 1))
 
 
-def crossed_bootstrap(
-    values: NDArray[np.float64], *, draws: int, rng: np.random.Generator, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (R, I), resampling replicates and instances independently."""
+def crossed_interval(values: NDArray[np.float64], *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of `values` (R, I): R replicates and the same I instances, both drawn at random.
+
+    Two-way random effects by the method of moments: the variance of the mean is that of replicates
+    over R, of instances over I, and of what is left over R * I; a t-quantile with Satterthwaite's
+    degrees of freedom. Few replicates, which share training data only in part, so count for what
+    they are. NaN with fewer than two of either.
+
+    Source: Satterthwaite 1946.
+    """
     n_replicates, n_instances = values.shape
-    if n_instances == 0 or not np.isfinite(values).all():
+    if min(values.shape) < 2 or not np.isfinite(values).all():
         return float("nan"), float("nan")
-    row = rng.multinomial(n_replicates, np.full(n_replicates, 1 / n_replicates), draws) / n_replicates
-    column = rng.multinomial(n_instances, np.full(n_instances, 1 / n_instances), draws) / n_instances
-    means = np.einsum("br,ri,bi->b", row, values, column, optimize=True)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    mean = values.mean()
+    rows, columns = values.mean(1) - mean, values.mean(0) - mean
+    rest = values - mean - rows[:, None] - columns
+    freedom = np.array([n_replicates - 1, n_instances - 1, (n_replicates - 1) * (n_instances - 1)])
+    squares = np.array([n_instances * (rows**2).sum(), n_replicates * (columns**2).sum(), (rest**2).sum()]) / freedom
+    # No component of the variance is below zero.
+    total = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
+    if total == 0:
+        return float(mean), float(mean)
+    margin = stats.t.isf((1 - level) / 2, total**2 / (squares**2 / freedom).sum()) * np.sqrt(total / values.size)
+    return float(mean - margin), float(mean + margin)
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:

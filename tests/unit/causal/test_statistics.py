@@ -7,7 +7,7 @@ from scipy import stats
 
 from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction
 from bioattn.causal.epistasis import minimum_effect, pair_statistics, readout_spread
-from bioattn.causal.nulls import benjamini_hochberg, crossed_bootstrap, minimum_effect_p, sign_flip_p
+from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, minimum_effect_p, sign_flip_p
 from bioattn.data import alphabet
 
 
@@ -32,15 +32,34 @@ def test_minimum_effect_p_is_a_t_test_at_the_border():
     assert np.isnan(minimum_effect_p(np.array([1.0]), 0.1))
 
 
-def test_crossed_bootstrap_covers_the_truth():
-    """The 95 % interval of a mean with replicate and instance noise holds it about that often."""
+@pytest.mark.parametrize(("replicates", "instances"), [(0.3, 0.5), (0.0, 0.5), (0.3, 0.0), (0.0, 0.0)])
+def test_crossed_interval_holds_the_truth_as_often_as_it_says(replicates: float, instances: float):
+    """Five replicates, noise of replicates, of instances, of both or of neither: the 95 % interval holds the mean."""
     draw = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        values = 1 + draw.normal(0, 0.3, (8, 1)) + draw.normal(0, 0.5, (1, 40)) + draw.normal(0, 0.5, (8, 40))
-        low, high = crossed_bootstrap(values, draws=300, rng=draw)
-        covered += low <= 1 <= high
-    assert 0.87 < covered / 200 <= 1.0
+    covered = []
+    for _ in range(600):
+        values = 1 + draw.normal(0, replicates, (5, 1)) + draw.normal(0, instances, (1, 37)) + draw.normal(size=(5, 37))
+        low, high = crossed_interval(values)
+        covered.append(low <= 1 <= high)
+    assert 0.92 < np.mean(covered) <= 1.0
+
+
+def test_crossed_interval_is_a_t_interval_where_only_replicates_differ():
+    """Instances that all say the same leave the t interval over replicates; one replicate has none."""
+    replicates = np.array([0.2, 0.5, 0.9, 0.4])
+    low, high = crossed_interval(np.repeat(replicates[:, None], 23, axis=1))
+    expected = stats.t.interval(0.95, 3, replicates.mean(), stats.sem(replicates))
+    assert (low, high) == pytest.approx(expected)
+    assert np.isnan(crossed_interval(np.ones((1, 23)))).all() and crossed_interval(np.ones((3, 5))) == (1.0, 1.0)
+
+
+def test_permutation_p_of_pairs_is_two_sided():
+    """A tenth of pairs without an effect get p <= 0.1, although the side is chosen after looking."""
+    draw = np.random.default_rng(0)
+    made = [made_up_effects(0, epistasis=0.0).query("motif_b == 2").assign(motif_b=m) for m in range(1, 301)]
+    table = pd.concat(made).assign(epistasis=draw.normal(size=300 * 30))
+    p = pair_statistics([table, table], minimum=0.0, permutations=199, seed=0)["permutation_p"]
+    assert abs((p <= 0.1).mean() - 0.1) < 4 * np.sqrt(0.09 / 300)
 
 
 def test_adjusted_p_values_leave_out_missing_tests():
@@ -84,7 +103,7 @@ def test_pair_statistics_give_back_what_was_put_in():
     assert row["mediated_fraction"] == pytest.approx(0.75) and row["seeds_supporting"] == 5
     assert row["third_party_fraction"] == pytest.approx(0.2) and row["readout_fraction"] == pytest.approx(0.05)
     assert row["edge_patch_effect"] == pytest.approx(0.3)
-    assert row["epistasis_p"] < 1e-4 and row["permutation_p"] == 1 / 200 and row["edge_knockout_p"] == 1 / 200
+    assert row["epistasis_p"] < 1e-4 and row["permutation_p"] == 2 / 200 and row["edge_knockout_p"] == 1 / 200
     assert [row[f"cell_{c}"] for c in ("neither", "a", "b")] == pytest.approx([3.0, 4.0, 3.2])
     assert row["cell_both"] == pytest.approx(5.0, abs=0.03)
     assert null["epistasis_p"] > 0.9 and np.isnan(null["mediated_fraction"]) and null["seeds_supporting"] == 0
