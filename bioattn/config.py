@@ -814,6 +814,13 @@ class InteractionsConfig(Section):
     most_motifs: int = Field(
         40, ge=2, description="of a larger library, only this many motifs: those with most hits, one of each family"
     )
+    similar_motifs: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="motifs whose matrices correlate by at least this share their sites and are taken as one, the one "
+        "with most hits",
+    )
     n_sequences: int = Field(3000, ge=50, description="most held-out sequences for co-attention and interventions")
     instances_per_pair: int = Field(100, ge=10, description="most sequences per pair for knock-outs")
     draws: int = Field(4, ge=1, description="replacements drawn for each knocked-out site")
@@ -844,6 +851,14 @@ class InteractionsConfig(Section):
         "deviation of readouts over sequences, and the decoys' q95",
     )
     cooccurrence_floor: float = Field(0.5, ge=0, description="log odds above which co-occurrence may explain a pair")
+    gc_floor: float = Field(
+        0.3, ge=0, description="correlation of a motif with GC above which GC may explain a pair (environment gc)"
+    )
+    environments: list[Literal["cooccurrence", "gc", "folds"]] = Field(
+        [],
+        description="where models are trained once more, to see whether epistasis stays: cooccurrence (motifs of pairs "
+        "weighted to be independent), gc (motifs independent of GC); folds (the run's other folds, no more training)",
+    )
     mediated_floor: float = Field(0.5, description="share of epistasis that passes through the edge")
     support: float = Field(0.8, gt=0, le=1, description="share of replicates that must agree")
     min_instances: int = Field(50, ge=1, description="fewer usable instances: insufficient data")
@@ -883,8 +898,21 @@ class RunConfig(Section):
         """Whether pairs are put into backgrounds: motifs are, fixed sites of an aligned library have their place."""
         return self.tests_pairs and not self.motifs.sites
 
+    @property
+    def environments(self) -> list[str]:
+        """Names of the environments in which pairs are tested once more: weightings, and folds but the first."""
+        if not self.inserts_pairs:
+            return []
+        named = self.interactions.environments
+        folds = [f"fold{fold}" for fold in range(1, self.split.n_folds)] if "folds" in named else []
+        return [name for name in named if name != "folds"] + folds
+
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
+        if self.motifs.sites and self.interactions.environments:
+            raise ValueError(
+                "interactions.environments weight sequences by the motifs they hold, which motifs.sites fix: remove one"
+            )
         if self.model.stem.kind == "pwm" and not self.motifs.has_matrices:
             raise ValueError("model.stem.kind 'pwm' needs motifs.jaspar_ids, motifs.jaspar_tax_group or motifs.meme")
         if self.data.negatives.kind != "none" and self.task.kind != "binary":
@@ -958,6 +986,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "heads": ("seed", "task", "motifs", "explain"),
     "attribution": ("seed", "task", "explain"),
     "coattention": ("seed", "task", "motifs", "interactions"),
+    "hits": ("seed", "motifs", "interactions"),
     "interactions": ("seed", "data.interventional", "task", "motifs", "model", "interactions"),
     "report": (
         "seed", "description", "data", "task", "split", "motifs", "model", "pretrain", "train", "evaluate", "bakeoff",
@@ -969,6 +998,10 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
 PRETRAIN_FROM_TRAIN = (
     "weight_decay", "warmup_fraction", "gradient_clip", "device", "precision", "threads", "memory_gb",
 )  # fmt: skip
+
+
+#: Settings of `interactions` that say which motifs there are, where they are hits, and which of them co-occur.
+HITS_FROM_INTERACTIONS = ("hit_p_value", "most_motifs", "similar_motifs", "cooccurrence_floor", "q_value")
 
 
 def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
@@ -990,6 +1023,8 @@ def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
     if step == "train":
         # One job per seed: the list of the others must not retrain this one.
         picked["train"] = {k: v for k, v in picked["train"].items() if k != "seeds"}
+    if step == "hits":
+        picked["interactions"] = {k: picked["interactions"][k] for k in HITS_FROM_INTERACTIONS}
     if step == "pretrain":
         picked["train"] = {k: picked["train"][k] for k in PRETRAIN_FROM_TRAIN}
     return picked

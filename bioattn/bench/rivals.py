@@ -79,11 +79,12 @@ def all_pairs(n_motifs: int) -> list[tuple[int, int]]:
 
 
 def _by_pair(looked: Looked, instances: pd.DataFrame) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Place of each pair that occurs, and the rows of its instances."""
+    """Place of each pair of different motifs that occurs, and the rows of its instances."""
     place = {pair: i for i, pair in enumerate(all_pairs(looked.data.n_motifs))}
     rows = instances.reset_index(drop=True).groupby(["motif_a", "motif_b"]).indices
     for pair, index in rows.items():
-        yield place[pair], np.asarray(index, dtype=np.int64)  # type: ignore[index]
+        if pair in place:
+            yield place[pair], np.asarray(index, dtype=np.int64)
 
 
 def _empty(looked: Looked) -> Floats:

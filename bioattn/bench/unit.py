@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bioattn import rng
 from bioattn.bench.rivals import WITH_MODEL, WITHOUT_MODEL, Looked, Rated, all_pairs
 from bioattn.causal import pair_tests
-from bioattn.causal.cooccurrence import cooccurrence, gc_content
 from bioattn.causal.decide import CAUSAL, HIDDEN
+from bioattn.causal.environments import balanced_tables
 from bioattn.causal.interactions import Interventions, interactions
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
@@ -25,6 +25,7 @@ from bioattn.data.simulate import Simulation, simulate
 from bioattn.data.simulate.classes import make_pairs
 from bioattn.data.splits import split, subset_of
 from bioattn.explain.coattention import CoAttention
+from bioattn.explain.library import scan_library
 from bioattn.explain.pairs import Geometry, PairData, pair_data
 from bioattn.explain.predict import predict
 from bioattn.io.motifs import load_motifs
@@ -80,7 +81,7 @@ def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals:
     run : RunConfig
         From `bioattn.bench.suites.run_of`.
     training : {"plain", "balanced", "permuted"}
-        balanced: training sequences are drawn with weights that make the presence of pairs that co-occur independent.
+        balanced: training sequences are drawn with weights that make motifs that co-occur independent.
     work_dir : path
         Trained models are kept there until the unit is done: what a kill leaves is not trained again.
     """
@@ -91,10 +92,15 @@ def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals:
     table = made.table.assign(sequence=made.sequences)
     parts = split(table, run.split, run.task, seed=run.seed)
     clock.lap("simulate")
-    trained_on = _balanced(run, made, table, parts) if training == "balanced" else (table, parts)
+    trained_on = table, parts
+    if training == "balanced":
+        trained_on = balanced_tables(
+            "cooccurrence", table, parts, made.presence, fold=0, config=run.interactions, seed=run.seed
+        )[:2]
     models = [_trained(run, motifs, *trained_on, seed, work_dir) for seed in run.train.seeds]
     clock.lap("train")
-    data = pair_data(run, table, parts, fold=0, geometry=Geometry.of(models[0]))
+    library = scan_library(run, table, parts, fold=0)
+    data = pair_data(run, table, parts, library, fold=0, geometry=Geometry.of(models[0]))
     clock.lap("hits")
     pairs, attention = _tested(run, models, data, table, clock)
     pairs = _with_truth(pairs, made)
@@ -120,33 +126,6 @@ def _trained(
     save_model(folder, result.model, config=run.model, motifs=motifs, record=result.record)
     shutil.rmtree(work_dir / f"seed{seed}.work", ignore_errors=True)
     return result.model.eval()
-
-
-def _balanced(
-    run: RunConfig, made: Simulation, table: pd.DataFrame, parts: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training sequences drawn with replacement, so that pairs of motifs that co-occur are present independently.
-
-    A sequence's weight is the product over these pairs of the chance of its two motifs if
-    they were independent, over that of both as they are. Held-out sequences stay.
-    """
-    train = np.flatnonzero(subset_of(table, parts, fold=0) == "train")
-    rest = np.setdiff1d(np.arange(len(table)), train)
-    present = made.presence[train]
-    odds = cooccurrence(present, gc_content(alphabet.encode_batch(table["sequence"].iloc[train].tolist())))
-    weight = np.ones(len(train))
-    for a, b, logodds in odds[[*_PAIR, "cooccurrence_logodds"]].itertuples(index=False):
-        if abs(logodds) < run.interactions.cooccurrence_floor:
-            continue
-        state = 2 * present[:, a] + present[:, b]
-        joint = np.bincount(state, minlength=4) / len(state)
-        first, second = present[:, a].mean(), present[:, b].mean()
-        apart = np.array([(1 - first) * (1 - second), (1 - first) * second, first * (1 - second), first * second])
-        weight *= (apart / np.maximum(joint, 1 / len(state)))[state]
-    draw = rng.stream(run.seed, "bench", "balanced")
-    rows = np.concatenate([train[draw.choice(len(train), len(train), p=weight / weight.sum())], rest])
-    names = [f"{name}.{i}" for i, name in enumerate(table["name"].iloc[rows])]
-    return tuple(frame.iloc[rows].assign(name=names).reset_index(drop=True) for frame in (table, parts))  # type: ignore[return-value]
 
 
 # --------------------------------------------------------------------------- tests
@@ -181,10 +160,13 @@ def _tested(
 
 
 def _with_truth(pairs: pd.DataFrame, made: Simulation) -> pd.DataFrame:
-    """The table with what was planted: columns of the truth, named truth_... where both have them."""
+    """The table with what was planted: columns of the truth, named truth_... where both have them.
+
+    Without pairs of a motif with itself: no sequence has two sites of one, so there is no truth about them.
+    """
     truth = made.pairs.rename(columns={"cooccurrence_logodds": "truth_logodds"})
     truth = _keyed(truth).drop(columns=[*_PAIR, "motif_id_a", "motif_id_b"])
-    return _keyed(pairs).merge(truth, how="left", on="_key", validate="one_to_one").drop(columns="_key")
+    return _keyed(pairs).merge(truth, how="inner", on="_key", validate="one_to_one").drop(columns="_key")
 
 
 def _keyed(table: pd.DataFrame) -> pd.DataFrame:

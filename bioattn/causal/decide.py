@@ -31,9 +31,13 @@ COLUMNS = {
     "motif_b": "name of the second motif or site",
     "motif_id_a": "accession of the first motif",
     "motif_id_b": "accession of the second motif",
+    "family_a": "structural family of the first motif's factor",
+    "family_b": "structural family of the second motif's factor",
+    "members_a": "motifs that the first one stands for: they look so much alike that they share their sites",
+    "members_b": "motifs that the second one stands for",
     "verdict": "what the evidence supports; see the rules in the report",
     "evidence_level": "highest level of evidence behind the verdict: L0 data, L1 attention, L2 interventions on the "
-    "sequence, L3 on the attention edge too, L4b interventional data",
+    "sequence, L3 on the attention edge too, L4a in balanced data too, L4b interventional data",
     "sentence": "the verdict in words, made from the numbers of the row",
     "candidate": "co-attention passed its statistic and its effect floor",
     "tested": "interventions were made on this pair at full depth; of the others, the screen alone speaks",
@@ -111,6 +115,12 @@ COLUMNS = {
     "stat_interaction_q": "of no such interaction; Benjamini-Hochberg",
     "sensitivity_w": "smallest effect of a hidden common cause on the readout that would give this epistasis by "
     "itself, the motifs doing nothing; infinite where they do not co-occur",
+    "env_q_p": "of the epistasis being the same in all environments (interactions.environments): Welch's test over "
+    "replicates; NA without any",
+    "sign_stable": "epistasis has the same sign in all environments: yes or no; NA without any",
+    "balanced_epistasis": "epistasis of models trained on sequences weighted so that motifs do not co-occur; a hidden "
+    "cause survives this",
+    "gc_balanced_epistasis": "epistasis of models trained on sequences weighted so that no motif goes with GC",
     "interventional_effect": "interaction in the measured values of a designed or randomised library: double "
     "difference over the four cells, or coefficient of both motifs (of fixed sites per unit of damage squared); NA "
     "without such data",
@@ -124,6 +134,8 @@ COLUMNS = {
 }
 
 
+#: An epistasis of which less than this share is left in balanced data was that of what is balanced.
+_KEPT = 0.5
 #: Syntax is told in the sentence up to this q-value.
 _TOLD_Q = 0.05
 
@@ -162,7 +174,7 @@ def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[s
     attention = bool(row["candidate"])
     associated = (
         abs(row["cooccurrence_logodds"]) >= config.cooccurrence_floor and row["cooccurrence_q"] < config.q_value
-    )
+    ) or (row["gc_confound_r"] >= config.gc_floor and _kept(row, "gc_balanced_epistasis") is False)
     epistasis, effect = _interacts(row, config)
     # A pair that the screen alone has seen can be found without an interaction, but not with one.
     if not row["tested"] and (epistasis or not np.isfinite(effect)):
@@ -176,7 +188,8 @@ def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[s
     if epistasis and associated:
         return CONFOUNDED, "L2"
     if epistasis:
-        return (CAUSAL, "L3") if row["mediated_fraction"] >= config.mediated_floor else (HIDDEN, "L3")
+        level = "L4a" if _robust(row) else "L3"
+        return (CAUSAL, level) if row["mediated_fraction"] >= config.mediated_floor else (HIDDEN, level)
     if attention and associated:
         return CONFOUNDED, "L1"
     if attention:
@@ -194,6 +207,19 @@ def _interacts(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple
         and p_value < config.q_value
         and supporting >= math.ceil(config.support * row["n_replicates"])
     ), effect
+
+
+def _kept(row: Mapping[Hashable, Any], environment: str) -> bool | None:
+    """Whether half of the epistasis is left in an environment; None if it was not measured there."""
+    if not np.isfinite(row[environment]):
+        return None
+    return bool(row[environment] * np.sign(row["epistasis_effect"]) >= _KEPT * abs(row["epistasis_effect"]))
+
+
+def _robust(row: Mapping[Hashable, Any]) -> bool:
+    """Whether the epistasis is left in all balanced environments that there are, and there is one."""
+    kept = [_kept(row, name) for name in ("balanced_epistasis", "gc_balanced_epistasis")]
+    return any(kept) and False not in kept and row["sign_stable"] != "no"
 
 
 _READOUT = ("epistasis_effect", "epistasis_q", "permutation_p", "seeds_supporting", "minimum_effect")
@@ -241,6 +267,10 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
         parts.append(f"co-attention {row['attention_effect_bits']:+.1f} bits")
     if np.isfinite(row["cooccurrence_logodds"]):
         parts.append(f"co-occurrence log odds {row['cooccurrence_logodds']:+.1f}")
+    if np.isfinite(row["balanced_epistasis"]):
+        parts.append(f"{row['balanced_epistasis']:.2f} where motifs are balanced not to co-occur")
+    if np.isfinite(row["gc_balanced_epistasis"]):
+        parts.append(f"{row['gc_balanced_epistasis']:.2f} where GC is balanced")
     if np.isfinite(row["interventional_effect"]):
         agreement = "same" if np.sign(row["interventional_effect"]) == np.sign(row["epistasis_effect"]) else "opposite"
         parts.append(f"measured interaction of the {agreement} sign (q = {row['interventional_q']:.2g})")

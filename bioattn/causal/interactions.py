@@ -1,7 +1,7 @@
 """Evidence on every pair of motifs, brought together, and the verdict that follows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from bioattn.causal.cooccurrence import (
     statistical_interaction,
 )
 from bioattn.causal.decide import decide
+from bioattn.causal.environments import environment_statistics
 from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_statistics, readout_spread
 from bioattn.causal.knock_in_statistics import knock_in_statistics
 from bioattn.causal.measured import COLUMNS as EVIDENCE
@@ -48,12 +49,15 @@ class Interventions:
         tested ones in many, both with pairs of decoys. Empty for fixed sites.
     syntaxes : sequence of DataFrame
         `bioattn.causal.syntax.Syntax.pairs` of the tested pairs. Empty for fixed sites.
+    environments : mapping of str to sequence of DataFrame
+        Knock-ins of the tested pairs in models that were trained in other environments.
     """
 
     knockouts: Sequence[pd.DataFrame]
     screens: Sequence[pd.DataFrame] = ()
     knock_ins: Sequence[pd.DataFrame] = ()
     syntaxes: Sequence[pd.DataFrame] = ()
+    environments: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
 
 
 def interactions(
@@ -101,9 +105,9 @@ def interactions(
     gc, length = gc_content(codes), (codes != alphabet.PAD).sum(1)
     target = sequences[run.task.targets[run.task.readout]].to_numpy(dtype=float)
     in_data = [
-        cooccurrence(data.presence, gc),
+        cooccurrence(data.presence, gc, data.twice),
         gc_association(data.presence, gc),
-        statistical_interaction(data.presence, np.column_stack([gc, length]), target),
+        statistical_interaction(data.presence, np.column_stack([gc, length]), target, data.twice),
     ]
     for more in (clean, *in_data, _in_the_world(run, data, codes, target, measured)):
         table = table.merge(more, how="left", on=_PAIR)
@@ -111,6 +115,9 @@ def interactions(
     if interventions.syntaxes:
         syntax = syntax_statistics(interventions.syntaxes, permutations=run.interactions.permutations, seed=run.seed)
         table = table.merge(syntax, how="left", on=_PAIR)
+    if interventions.environments:
+        tested = _of_pairs(interventions.knock_ins, table.loc[table["tested"], _PAIR])
+        table = table.merge(environment_statistics(tested, interventions.environments), how="left", on=_PAIR)
     breaches = run.model.bottleneck_breaches(data.geometry.receptive_field_bp)
     table["decomposition"] = f"not exact: {'; '.join(breaches)}" if breaches else "exact"
     table["n_replicates"] = len(knockouts)
@@ -144,6 +151,11 @@ def _effects(run: RunConfig, data: PairData, interventions: Interventions) -> pd
     found = pair_statistics(effects, minimum=minimum, permutations=config.permutations, seed=run.seed)
     found["epistasis_ko"] = found["epistasis_effect"]
     return found.assign(n_backgrounds=0, minimum_effect=minimum, scale="readout", design="knock-out")
+
+
+def _of_pairs(replicates: Sequence[pd.DataFrame], pairs: pd.DataFrame) -> list[pd.DataFrame]:
+    """Cells of these pairs alone, without those of decoys."""
+    return [cells.merge(pairs, on=_PAIR) for cells in replicates]
 
 
 def _agreement(knock_in: pd.Series, knock_out: pd.Series) -> list[str]:
@@ -183,7 +195,7 @@ def _in_the_world(
         return pd.DataFrame(columns=[*_PAIR, *EVIDENCE], dtype=float)
     usable = np.isfinite(target)
     codes, target = codes[usable], target[usable]
-    hits = find_hits(codes, data.motifs, p_value=run.interactions.hit_p_value)
+    hits = find_hits(codes, data.motifs, p_value=run.interactions.hit_p_value, copies=2)
     if not hits.duplicated("sequence").any():
         raise DataError(
             f"none of {len(codes)} measured sequences holds two motifs at p <= {run.interactions.hit_p_value:g}: "
@@ -210,10 +222,12 @@ def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]
         a_reads_b = both[np.arange(len(both)), best].argmax(axis=1) == 0
         directions.append("a<-b" if a_reads_b.mean() > 0.5 else "b<-a")
     table["best_layer_head"], table["attention_direction"] = heads, directions
-    n_hits = np.bincount(data.hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
+    n_hits = np.bincount(data.best_hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
     for side in ("a", "b"):
         index = table[f"motif_{side}"].to_numpy()
         table[f"n_hits_{side}"] = n_hits[index]
         table[f"motif_id_{side}"] = [data.motifs[i].motif_id for i in index]
+        table[f"family_{side}"] = [data.motifs[i].family for i in index]
+        table[f"members_{side}"] = [", ".join(data.members[i]) for i in index]
         table[f"motif_{side}"] = [data.motifs[i].name for i in index]
     return table

@@ -40,7 +40,8 @@ def measured_interactions(
     ----------
     codes : ndarray, uint8, shape (N, L)
     hits : DataFrame
-        Of all motifs in them: see `bioattn.explain.hits.find_hits`.
+        Of all motifs in them: see `bioattn.explain.hits.find_hits`. With second copies, pairs of a motif with
+        itself are judged by regression.
     values : ndarray, shape (N,)
     backgrounds : ndarray of str, shape (N,), optional
         Name of the background of each sequence.
@@ -53,9 +54,10 @@ def measured_interactions(
         motif_a, motif_b, and `COLUMNS`: double difference of the values, its 95 % interval,
         q (Benjamini-Hochberg over pairs) and where it comes from. NaN where nothing says anything.
     """
-    presence = presence_of(hits, len(codes), n_motifs)
+    presence, twice = (presence_of(hits[hits["copy"] == copy], len(codes), n_motifs) for copy in (0, 1))
+    hits = hits[hits["copy"] == 0]
     covariates = np.column_stack([gc_content(codes), (codes != alphabet.PAD).sum(1)])
-    table = statistical_interaction(presence, covariates, values)
+    table = statistical_interaction(presence, covariates, values, twice)
     effect, error = (table[name].to_numpy() for name in ("stat_interaction", "stat_interaction_se"))
     p_values = 2 * stats.norm.sf(np.abs(np.divide(effect, error, out=np.full(len(effect), np.nan), where=error > 0)))
     width = stats.norm.ppf(0.975) * error
@@ -67,6 +69,8 @@ def measured_interactions(
         }
     )  # fmt: skip
     for i, (a, b) in enumerate(found[_PAIR].to_numpy()):
+        if a == b:
+            continue
         differences = (
             _named(presence, values, backgrounds, a, b)
             if backgrounds is not None

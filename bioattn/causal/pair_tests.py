@@ -61,8 +61,8 @@ def knock_in(run: RunConfig, model: SequenceModel, data: PairData, sequences: pd
 
 
 def screen_pairs(data: PairData, made: KnockIn) -> list[Pair]:
-    """All pairs of motifs, and those with a decoy."""
-    return [*itertools.combinations(range(data.n_motifs), 2), *made.decoy_pairs()]
+    """All pairs of motifs, of a motif with itself where these occur often enough to be judged, and with a decoy."""
+    return [*itertools.combinations(range(data.n_motifs), 2), *data.homotypic, *made.decoy_pairs()]
 
 
 def pairs_to_test(
@@ -75,6 +75,9 @@ def pairs_to_test(
     """
     rules = run.interactions
     table = candidate_table(attention, floor_bits=rules.attention_floor_bits, q_value=rules.q_value)
+    # Of pairs of a motif with itself those that occur often enough: there is no end to what might stand twice.
+    judged = [motif for motif, _ in data.homotypic]
+    table = table[(table["motif_a"] != table["motif_b"]) | table["motif_a"].isin(judged)].reset_index(drop=True)
     promising: NDArray[np.bool_] | None = None
     if screens:
         table = table.merge(screened(screens, n_motifs=data.n_motifs, config=rules), how="left")
@@ -132,7 +135,7 @@ def knock_outs(
 def _sites(run: RunConfig, data: PairData, n: int) -> list[NDArray[np.uint8]]:
     """Sites of each motif for `n` backgrounds."""
     p_value = run.interactions.hit_p_value
-    return drawn_sites(data.codes, data.hits, data.motifs, n=n, hit_p_value=p_value, seed=run.seed)
+    return drawn_sites(data.codes, data.best_hits, data.motifs, n=n, hit_p_value=p_value, seed=run.seed)
 
 
 def _quiet(run: RunConfig, data: PairData, sequences: pd.DataFrame) -> NDArray[np.uint8]:

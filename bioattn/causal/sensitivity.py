@@ -64,10 +64,13 @@ def _largest_difference(covariance: float, a: float, b: float, rate: float) -> f
 
 
 def sensitivity(pairs: pd.DataFrame, presence: NDArray[np.bool_]) -> list[float]:
-    """`hidden_cause_strength` of each row of a table with motif_a, motif_b (indices) and epistasis_effect."""
+    """`hidden_cause_strength` of each row of a table with motif_a, motif_b (indices) and epistasis_effect.
+
+    NaN for pairs of a motif with itself, whose presence is one thing.
+    """
     rates = presence.mean(0)
     joint = presence.T.astype(np.float64) @ presence / len(presence)
     return [
-        hidden_cause_strength(effect, joint[a, b], rates[a], rates[b])
+        hidden_cause_strength(effect, joint[a, b], rates[a], rates[b]) if a != b else float("nan")
         for a, b, effect in pairs[["motif_a", "motif_b", "epistasis_effect"]].itertuples(index=False)
     ]

@@ -37,6 +37,11 @@ LAZY: dict[str, tuple[str, str]] = {
         "bioattn.cli.attribution:attribution",
         "Attribute the readout to bases, and test which attribution is faithful.",
     ),
+    "hits": ("bioattn.cli.hits:hits", "Look for the motifs that pairs are made of, in all sequences."),
+    "environment": (
+        "bioattn.cli.environment:environment",
+        "Draw training sequences in which motifs keep other company.",
+    ),
     "coattention": ("bioattn.cli.coattention:coattention", "Measure co-attention of motif pairs in one model."),
     "screen": ("bioattn.cli.knockin:screen", "Put all motif pairs into a few backgrounds of one model."),
     "candidates": ("bioattn.cli.candidates:candidates", "Choose the motif pairs that interventions will test."),

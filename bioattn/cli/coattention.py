@@ -7,9 +7,10 @@ import typer
 
 from bioattn.causal.pair_tests import measure_coattention
 from bioattn.cli.network import load_network
-from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, step_record
+from bioattn.cli.options import Fold, Hits, Model, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
 from bioattn.explain.coattention import save_coattention
+from bioattn.explain.library import load_library
 from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.tables import read_parquet
 
@@ -18,6 +19,7 @@ def coattention(
     settings: Settings,
     sequences: Sequences,
     split: Split,
+    hits: Hits,
     model: Model,
     out: Annotated[Path, typer.Option(help="File for the co-attention of all pairs and its null (npz).")],
     fold: Fold = 0,
@@ -27,7 +29,9 @@ def coattention(
     chosen = load_run(settings, run)
     network, trained = load_network(model)
     geometry = Geometry.of(network)
-    data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
+    data = pair_data(
+        chosen, read_parquet(sequences), read_parquet(split), load_library(hits), fold=fold, geometry=geometry
+    )
     result = measure_coattention(chosen, network, data)
     record = step_record(chosen, "coattention", model_digest=trained["digest"], model_seed=trained["seed"], fold=fold)
     save_coattention(out, result, record | {"geometry": geometry._asdict()})

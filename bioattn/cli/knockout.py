@@ -7,8 +7,9 @@ import typer
 
 from bioattn.causal import pair_tests
 from bioattn.cli.network import load_network
-from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, progress_bar, step_record
+from bioattn.cli.options import Fold, Hits, Model, Run, Sequences, Settings, Split, progress_bar, step_record
 from bioattn.config import load_run
+from bioattn.explain.library import load_library
 from bioattn.explain.pairs import Geometry, pair_data
 from bioattn.io.tables import read_parquet, read_tsv, write_parquet
 
@@ -17,6 +18,7 @@ def knockout(
     settings: Settings,
     sequences: Sequences,
     split: Split,
+    hits: Hits,
     model: Model,
     candidates: Annotated[Path, typer.Option(help="Table of the verb candidates.")],
     out: Annotated[Path, typer.Option(help="Table of the readouts of all cells (parquet).")],
@@ -27,7 +29,9 @@ def knockout(
     chosen = load_run(settings, run)
     network, trained = load_network(model)
     geometry = Geometry.of(network)
-    data = pair_data(chosen, read_parquet(sequences), read_parquet(split), fold=fold, geometry=geometry)
+    data = pair_data(
+        chosen, read_parquet(sequences), read_parquet(split), load_library(hits), fold=fold, geometry=geometry
+    )
     table = read_tsv(candidates)
     cells = pair_tests.knock_outs(chosen, network, data, table, progress=progress_bar("knock-outs"))
     record = step_record(chosen, "coattention", model_digest=trained["digest"], model_seed=trained["seed"], fold=fold)

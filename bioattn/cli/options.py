@@ -13,6 +13,7 @@ Settings = Annotated[Path, typer.Option(help="Settings of the step (JSON), or a 
 Run = Annotated[str | None, typer.Option(help="Run, if the configuration file holds several.")]
 Sequences = Annotated[Path, typer.Option(help="sequences.parquet of the verb ingest.")]
 Split = Annotated[Path, typer.Option(help="split.parquet of the verb split.")]
+Hits = Annotated[Path, typer.Option(help="Folder of the verb hits.")]
 Model = Annotated[Path, typer.Option(help="Folder of a trained model.")]
 Fold = Annotated[int, typer.Option(min=0, help="Fold, which names the held-out sequences.")]
 

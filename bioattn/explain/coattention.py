@@ -3,8 +3,9 @@
 Expected means: from how attentive the one motif is, how attended the other is,
 how far apart they are, and which sequence they are in (double centring, as the
 average product correction of contact prediction). The null permutes the
-identities of the hits within each sequence: positions, attention and the number
-of hits stay, only which motif is where is lost.
+identities of the motifs within each sequence: positions, attention and the number
+of hits stay, only which motif is where is lost. A motif with two hits keeps both under
+its new identity, so that pairs of a motif with itself are compared with such pairs.
 
 Co-attention is correlation. A pair that passes is a candidate, nothing more.
 """
@@ -197,7 +198,7 @@ def coattention(
     n_motifs, n_heads, n_tokens, token_bp : int
         Size of the library; heads per layer; tokens of the longest sequence; bases per token.
     permutations : int
-        Permutations of the identities of the hits within sequences. The same
+        Permutations of the identities of the motifs within sequences. The same
         seed gives the same permutations for every model, so that replicates can
         be averaged under the null too.
 
@@ -216,14 +217,26 @@ def coattention(
     label = hits["motif"].to_numpy().astype(np.intp)
     effect = _pair_effects(bits, label[query], label[key], n_motifs)
     draw = rng.stream(seed, "nulls", "identity")
-    owner = hits["sequence"].to_numpy()
+    best = hits[hits["copy"] == 0]
+    owner, known = best["sequence"].to_numpy(), best["motif"].to_numpy().astype(np.intp)
     by_owner = np.argsort(owner, kind="stable")
+    # Whose identity each hit has: that of the best hit of its motif in its sequence.
+    of = _place_of_best(hits, best)
     null = np.empty((permutations, n_motifs, n_motifs))
     for r in range(permutations):
-        shuffled = np.empty_like(label)
-        shuffled[by_owner] = label[np.lexsort((draw.random(len(label)), owner))]
-        null[r] = _strongest(_pair_effects(bits, shuffled[query], shuffled[key], n_motifs))
+        shuffled = np.empty_like(known)
+        shuffled[by_owner] = known[np.lexsort((draw.random(len(known)), owner))]
+        given = shuffled[of]
+        null[r] = _strongest(_pair_effects(bits, given[query], given[key], n_motifs))
     return CoAttention(effect, null, n_heads)
+
+
+def _place_of_best(hits: pd.DataFrame, best: pd.DataFrame) -> NDArray[np.intp]:
+    """Place in `best` of the best hit of each hit's motif in its sequence, (H,)."""
+    keys = ["sequence", "motif"]
+    place = best[keys].assign(place=np.arange(len(best)))
+    found: NDArray[np.intp] = hits[keys].merge(place, how="left", on=keys)["place"].to_numpy(dtype=np.intp)
+    return found
 
 
 def candidate_table(replicates: Sequence[CoAttention], *, floor_bits: float, q_value: float) -> pd.DataFrame:
@@ -237,13 +250,13 @@ def candidate_table(replicates: Sequence[CoAttention], *, floor_bits: float, q_v
     Returns
     -------
     DataFrame
-        motif_a, motif_b (indices, a < b), attention_effect_bits, attention_p, attention_q,
+        motif_a, motif_b (indices, a <= b), attention_effect_bits, attention_p, attention_q,
         attention_maxt_p (of the largest statistic over all pairs: it holds for all at once),
         candidate. Pairs that never occur have NaN.
     """
     observed = np.mean([r.strongest for r in replicates], axis=0)
     null = np.mean([r.null for r in replicates], axis=0)
-    a, b = np.triu_indices(observed.shape[0], k=1)
+    a, b = np.triu_indices(observed.shape[0])
     observed, null = observed[a, b], null[:, a, b]
     p, q, p_max = np.full((3, len(a)), np.nan)
     # A pair that never occurs has no statistic; one that rarely does may vanish under some permutations.

@@ -11,42 +11,59 @@ from bioattn.data import alphabet
 from bioattn.data.motif import Motif, log_odds, ppm_from_counts, scan, score_threshold
 from bioattn.errors import DataError
 
-HIT_COLUMNS = ("sequence", "motif", "start", "end", "strand", "score")
+#: Bases that are scanned at a time: scores of one motif take some 24 bytes each.
+_BASES = 2**24
+
+HIT_COLUMNS = ("sequence", "motif", "start", "end", "strand", "score", "copy")
 
 
-def find_hits(codes: NDArray[np.uint8], motifs: Sequence[Motif], *, p_value: float) -> pd.DataFrame:
-    """Best hit of each motif in each sequence.
+def find_hits(codes: NDArray[np.uint8], motifs: Sequence[Motif], *, p_value: float, copies: int = 1) -> pd.DataFrame:
+    """Best hit of each motif in each sequence, and the next best that do not overlap it.
 
-    One hit per sequence and motif, so that no pair of motifs counts for more
-    because it has more weak copies.
+    One best hit per sequence and motif stands for the motif, so that no pair of motifs counts for
+    more because it has more weak copies; further copies are for pairs of a motif with itself.
 
     Parameters
     ----------
     codes : ndarray, uint8, shape (N, L)
     p_value : float
         A window is a hit if a random window scores as high with at most this probability.
+    copies : int
+        Most hits of a motif in a sequence.
 
     Returns
     -------
     DataFrame
-        sequence (row of `codes`), motif (index), start, end (0-based half-open), strand, score (bits);
-        sorted by sequence and start.
+        sequence (row of `codes`), motif (index), start, end (0-based half-open), strand, score (bits),
+        copy (0 for the best one); sorted by sequence and start.
     """
     tables = []
-    for m, motif in enumerate(motifs):
-        pwm = log_odds(motif.ppm)
-        forward, reverse = scan(codes, pwm), scan(codes, pwm[::-1, ::-1])
-        if forward.shape[1] == 0:
-            continue
-        score = np.maximum(forward, reverse)
-        start = score.argmax(1)
-        row = np.arange(len(codes))
-        hit = np.flatnonzero(score[row, start] >= score_threshold(pwm, p_value))
-        start = start[hit]
-        strand = np.where(forward[hit, start] >= reverse[hit, start], "+", "-")
-        tables.append(_hit_table(hit, m, start, start + motif.width, strand, score[hit, start]))
+    rows = max(1, _BASES // max(codes.shape[1], 1))
+    for first in range(0, len(codes), rows):
+        for m, motif in enumerate(motifs):
+            found = _hits_of(codes[first : first + rows], motif, m, p_value, copies)
+            tables += [each.assign(sequence=each["sequence"] + first) for each in found]
     hits = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(HIT_COLUMNS))
     return hits.sort_values(["sequence", "start"], ignore_index=True)
+
+
+def _hits_of(codes: NDArray[np.uint8], motif: Motif, m: int, p_value: float, copies: int) -> list[pd.DataFrame]:
+    """Best hits of one motif, next best, and so on."""
+    pwm = log_odds(motif.ppm)
+    forward, reverse = scan(codes, pwm), scan(codes, pwm[::-1, ::-1])
+    if forward.shape[1] == 0:
+        return []
+    least, score = score_threshold(pwm, p_value), np.maximum(forward, reverse)
+    rows, found = np.arange(len(codes)), []
+    for copy in range(copies):
+        start = score[rows].argmax(1)
+        hit = score[rows, start] >= least
+        rows, start = rows[hit], start[hit]
+        strand = np.where(forward[rows, start] >= reverse[rows, start], "+", "-")
+        found.append(_hit_table(rows, m, start, start + motif.width, strand, score[rows, start], copy))
+        near = start[:, None] + np.arange(1 - motif.width, motif.width)
+        score[rows[:, None], near.clip(0, score.shape[1] - 1)] = -np.inf
+    return found
 
 
 def presence_of(hits: pd.DataFrame, n_sequences: int, n_motifs: int) -> NDArray[np.bool_]:
@@ -87,7 +104,7 @@ def site_hits(codes: NDArray[np.uint8], sites: Sequence[SiteConfig], motifs: Seq
 
 
 def pair_instances(hits: pd.DataFrame, *, margin_bp: int, token_bp: int) -> pd.DataFrame:
-    """Pairs of hits of different motifs in one sequence that share no token.
+    """Pairs of hits in one sequence that share no token: of different motifs, and of the two best of one motif.
 
     Parameters
     ----------
@@ -99,11 +116,17 @@ def pair_instances(hits: pd.DataFrame, *, margin_bp: int, token_bp: int) -> pd.D
     Returns
     -------
     DataFrame
-        sequence, hit_a, hit_b (rows of `hits`), motif_a < motif_b, gap_bp.
+        sequence, hit_a, hit_b (rows of `hits`), motif_a <= motif_b, gap_bp.
     """
-    left = hits.reset_index(names="hit")[["sequence", "hit", "motif", "start", "end"]]
-    pairs = left.merge(left, on="sequence", suffixes=("_a", "_b"))
+    sites = hits.reset_index(names="hit")[["sequence", "hit", "motif", "start", "end", "copy"]]
+    best = sites[sites["copy"] == 0]
+    pairs = best.merge(best, on="sequence", suffixes=("_a", "_b"))
     pairs = pairs[pairs.motif_a < pairs.motif_b]
+    again = sites[sites["copy"] == 1]
+    if len(again):
+        twice = best.merge(again, on=["sequence", "motif"], suffixes=("_a", "_b"))
+        twice = twice.assign(motif_a=twice["motif"], motif_b=twice.pop("motif"))
+        pairs = pd.concat([pairs, twice[pairs.columns]], ignore_index=True)
     gap = np.maximum(pairs.start_b - pairs.end_a, pairs.start_a - pairs.end_b)
     (first_a, last_a), (first_b, last_b) = (
         ((pairs[f"start_{s}"] - margin_bp) // token_bp, (pairs[f"end_{s}"] - 1 + margin_bp) // token_bp) for s in "ab"
@@ -113,8 +136,11 @@ def pair_instances(hits: pd.DataFrame, *, margin_bp: int, token_bp: int) -> pd.D
 
 
 def _hit_table(
-    sequence: NDArray, motif: int, start: NDArray, end: NDArray, strand: NDArray, score: NDArray
+    sequence: NDArray, motif: int, start: NDArray, end: NDArray, strand: NDArray, score: NDArray, copy: int = 0
 ) -> pd.DataFrame:
     return pd.DataFrame(
-        {"sequence": sequence, "motif": motif, "start": start, "end": end, "strand": strand, "score": score}
-    )
+        {
+            "sequence": sequence, "motif": motif, "start": start, "end": end, "strand": strand, "score": score,
+            "copy": copy,
+        }
+    )  # fmt: skip

@@ -4,8 +4,6 @@ They follow from the settings, the data and the split alone, so every replicate
 model and every step sees the same instances.
 """
 
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,13 +17,10 @@ from bioattn.data import alphabet
 from bioattn.data.motif import Motif, log_odds
 from bioattn.data.replacement import FLANK_BP
 from bioattn.data.splits import subset_of
-from bioattn.errors import BioattnWarning, ConfigError, DataError
-from bioattn.explain.hits import find_hits, pair_instances, presence_of, site_hits, site_motifs
-from bioattn.io.motifs import load_motifs
+from bioattn.errors import DataError
+from bioattn.explain.hits import pair_instances, presence_of
+from bioattn.explain.library import Library
 from bioattn.models import SequenceModel
-
-#: Training sequences in which the motifs of a large library are counted.
-_LIBRARY_SAMPLE = 2000
 
 
 class Geometry(NamedTuple):
@@ -52,36 +47,49 @@ class PairData:
         Which sequences of the run they are.
     motifs : list of Motif
         The library; motif indices in all tables point here.
+    members : list of tuple of str
+        Names of the motifs that each stands for.
     hits, instances : DataFrame
         See `bioattn.explain.hits`, on the rows of `codes`.
     occupied : DataFrame
         sequence, start, end of everything that a control locus must avoid.
     controls : list of bool
         Which motifs are spacers that hold nothing, and serve as negative controls.
-    presence : ndarray, bool, shape (N_all, M)
-        Which motif is hit in which of all sequences of the run, for co-occurrence.
+    presence, twice : ndarray, bool, shape (N_all, M)
+        Which motif is hit in which of all sequences of the run, once or more, and two times or more: for
+        co-occurrence.
     flank_bp : int
         Bases on either side that are knocked out with a site: none for fixed
         sites, which are exactly what the user named.
     geometry : Geometry
         Of the models.
+    homotypic : list of (int, int)
+        Motifs of which enough sequences hold two sites in tokens of their own, as pairs of a motif with itself.
     """
 
     codes: NDArray[np.uint8]
     rows: NDArray[np.int64]
     motifs: list[Motif]
+    members: list[tuple[str, ...]]
     hits: pd.DataFrame
     instances: pd.DataFrame
     occupied: pd.DataFrame
     controls: list[bool]
     presence: NDArray[np.bool_]
+    twice: NDArray[np.bool_]
     flank_bp: int
     geometry: Geometry
+    homotypic: list[tuple[int, int]]
 
     @property
     def pwms(self) -> list[NDArray[np.float64]]:
         """Log-odds matrices of the library."""
         return [log_odds(m.ppm) for m in self.motifs]
+
+    @property
+    def best_hits(self) -> pd.DataFrame:
+        """The best hit of each motif in each sequence."""
+        return self.hits[self.hits["copy"] == 0]
 
     @property
     def n_motifs(self) -> int:
@@ -90,7 +98,7 @@ class PairData:
 
 
 def pair_data(
-    run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame, *, fold: int, geometry: Geometry
+    run: RunConfig, sequences: pd.DataFrame, split: pd.DataFrame, library: Library, *, fold: int, geometry: Geometry
 ) -> PairData:
     """Held-out sequences of a fold with their hits and pair instances.
 
@@ -98,15 +106,15 @@ def pair_data(
     ----------
     sequences, split : DataFrame
         As the steps `ingest` and `split` write them.
+    library : Library
+        `bioattn.explain.library.scan_library` of the same sequences.
     geometry : Geometry
         Of the models. Sites whose knock-outs would touch the same token are no instance.
 
     Raises
     ------
-    ConfigError
-        If the run names fewer than two motifs or sites.
     DataError
-        If no sequence holds two of them far enough apart.
+        If no sequence holds two of the motifs far enough apart.
     """
     subset = subset_of(sequences, split, fold=fold)
     held = np.flatnonzero(subset != "train")
@@ -114,8 +122,8 @@ def pair_data(
     if len(held) > most:
         held = np.sort(rng.stream(run.seed, "pairs", "sequences").choice(held, most, replace=False))
     everything = alphabet.encode_batch(sequences["sequence"].tolist())
-    motifs, all_hits = _library_hits(run, everything, everything[subset == "train"])
-    presence = presence_of(all_hits, len(everything), len(motifs))
+    motifs, all_hits = library.motifs, library.hits
+    presence, twice = (presence_of(all_hits[all_hits["copy"] == copy], len(everything), len(motifs)) for copy in (0, 1))
     hits = all_hits[all_hits["sequence"].isin(held)].reset_index(drop=True)
     hits["sequence"] = np.searchsorted(held, hits["sequence"])
     flank_bp = 0 if run.motifs.sites else FLANK_BP
@@ -128,56 +136,26 @@ def pair_data(
         )
     controls = [site.control for site in run.motifs.sites] or [False] * len(motifs)
     occupied = _functional_sites(run, len(held)) if run.motifs.sites else hits[["sequence", "start", "end"]]
-    return PairData(everything[held], held, motifs, hits, instances, occupied, controls, presence, flank_bp, geometry)
+    return PairData(
+        everything[held], held, motifs, library.members, hits, instances, occupied, controls, presence, twice, flank_bp,
+        geometry, _homotypic(instances, run.interactions.min_instances),
+    )  # fmt: skip
 
 
-def _library_hits(
-    run: RunConfig, codes: NDArray[np.uint8], training: NDArray[np.uint8]
-) -> tuple[list[Motif], pd.DataFrame]:
-    """Library and all its hits: matrices are scanned for, fixed sites count where they are intact.
-
-    A site is intact in the half of the sequences that match the library best there.
-    """
-    if run.motifs.sites:
-        motifs = site_motifs(training, run.motifs.sites)
-        _check_two(motifs)
-        hits = site_hits(codes, run.motifs.sites, motifs)
-        return motifs, hits[hits["score"] >= hits.groupby("motif")["score"].transform("median")].reset_index(drop=True)
-    motifs = load_motifs(run.motifs)
-    _check_two(motifs)
-    motifs = _most_frequent(motifs, training, run)
-    return motifs, find_hits(codes, motifs, p_value=run.interactions.hit_p_value)
-
-
-def _most_frequent(motifs: list[Motif], training: NDArray[np.uint8], run: RunConfig) -> list[Motif]:
-    """The library, or of a large one the motifs with most hits in training sequences, one of each family.
-
-    The choice looks at neither targets nor models, so it biases no test.
-    """
-    most = run.interactions.most_motifs
-    if len(motifs) <= most:
-        return motifs
-    draw = rng.stream(run.seed, "pairs", "library")
-    sample = training[draw.permutation(len(training))[:_LIBRARY_SAMPLE]]
-    hits = find_hits(sample, motifs, p_value=run.interactions.hit_p_value)
-    count = np.bincount(hits["motif"].to_numpy(dtype=int), minlength=len(motifs))
-    best: dict[str, int] = {}
-    for m in np.argsort(-count, kind="stable"):
-        best.setdefault(motifs[m].family or motifs[m].motif_id, int(m))
-    chosen = sorted(list(best.values())[:most])
-    warnings.warn(
-        f"pairs are made of {len(chosen)} of {len(motifs)} motifs: those with most hits, one of each family; "
-        "interactions.most_motifs or motifs.jaspar_ids change that",
-        BioattnWarning,
-        stacklevel=2,
-    )
-    return [motifs[m] for m in chosen]
+def _homotypic(instances: pd.DataFrame, least: int) -> list[tuple[int, int]]:
+    own = instances.loc[instances["motif_a"] == instances["motif_b"], "motif_a"].value_counts()
+    return [(int(motif), int(motif)) for motif in sorted(own.index[own >= least])]
 
 
 def _held_by_both(data: PairData) -> NDArray[np.int64]:
-    """How many held-out sequences have a hit of both motifs, (M, M)."""
-    present = presence_of(data.hits, len(data.codes), data.n_motifs).astype(np.int64)
-    return present.T @ present
+    """How many held-out sequences have a hit of both motifs, (M, M); two of the same one on the diagonal."""
+    present, twice = (
+        presence_of(data.hits[data.hits["copy"] == copy], len(data.codes), data.n_motifs).astype(np.int64)
+        for copy in (0, 1)
+    )
+    both: NDArray[np.int64] = present.T @ present
+    np.fill_diagonal(both, twice.sum(0))
+    return both
 
 
 def _functional_sites(run: RunConfig, n: int) -> pd.DataFrame:
@@ -190,11 +168,6 @@ def _functional_sites(run: RunConfig, n: int) -> pd.DataFrame:
             "end": np.tile([site.end for site in functional], n),
         }
     )
-
-
-def _check_two(motifs: Sequence[Motif]) -> None:
-    if len(motifs) < 2:
-        raise ConfigError(f"pairs need at least 2 motifs or sites, got {len(motifs)}: see the section motifs")
 
 
 def choose_pairs(

@@ -37,6 +37,8 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     call("simulate", *settings, "--out", work / "input")
     call("ingest", *settings, "--samples", work / "input" / "samples.tsv", "--out", work / "data")
     call("split", *settings, *data[:2], "--out", work / "split")
+    call("hits", *settings, *data, "--out", work / "hits")
+    data += ["--hits", work / "hits"]
     run = load_run(work / "config.yaml")
     motifs = load_motifs(run.motifs)
     for seed in SEEDS:
@@ -54,7 +56,7 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         knocked_in = ["--out", work / f"knockin{seed}.parquet", "--syntax", work / f"syntax{seed}.parquet"]
         call("knockin", *inputs, *candidates, *knocked_in)
     call("interactions", *settings, *data, *candidates, *tables(work, *TABLES), "--out", work / "table")
-    call("heads", *settings, *data, "--model", work / "model1", "--out", work / "heads")
+    call("heads", *settings, *data[:4], "--model", work / "model1", "--out", work / "heads")
     return work
 
 
@@ -108,6 +110,7 @@ def test_missing_replicates_are_named(folder: Path, spoilt: str, capsys: pytest.
     hidden = (folder / spoilt).rename(folder / "hidden")
     words = ["interactions", "--settings", folder / "config.yaml", "--candidates", folder / "candidates.tsv"]
     words += ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
+    words += ["--hits", folder / "hits"]
     try:
         with pytest.raises(SystemExit) as stopped:
             call(*words, *tables(folder, *TABLES), "--out", folder / "table")
@@ -126,7 +129,7 @@ def test_a_measured_library_is_evidence(folder: Path, tmp_path: Path, capsys: py
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
     words = ["interactions", "--settings", tmp_path / "config.yaml", "--candidates", folder / "candidates.tsv"]
     words += ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
-    words += [*tables(folder, *TABLES), "--out", tmp_path / "table"]
+    words += ["--hits", folder / "hits", *tables(folder, *TABLES), "--out", tmp_path / "table"]
     read_parquet(folder / "data/sequences.parquet")[["sequence", "y"]].to_csv(library, sep="\t", index=False)
     call(*words)
     table = read_tsv(tmp_path / "table" / "interactions.tsv")
@@ -137,3 +140,31 @@ def test_a_measured_library_is_evidence(folder: Path, tmp_path: Path, capsys: py
         call(*words)
     assert stopped.value.code == 2
     assert "none of 3 measured sequences holds two motifs at p <= 0.0001" in capsys.readouterr().err
+
+
+def test_models_of_other_environments_are_compared(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Balanced sequences are drawn; knock-ins in another model of them fill the columns; a wrong word is named."""
+    settings = ["--settings", folder / "config.yaml"]
+    data = ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
+    data += ["--hits", folder / "hits"]
+    call("environment", *settings, *data, "--kind", "gc", "--out", tmp_path / "gc")
+    assert len(read_parquet(tmp_path / "gc" / "sequences.parquet")) == 600
+    assert read_record(tmp_path / "gc" / "split.parquet")["environment"] == "gc"
+    candidates = ["--candidates", folder / "candidates.tsv"]
+    options = []
+    for seed in SEEDS[:2]:
+        out = tmp_path / f"{seed}.parquet"
+        call("knockin", *settings, *data, *candidates, "--model", folder / f"model{seed}", "--out", out)
+        options += ["--environment", f"gc={out}"]
+    assert not any(name.endswith("_cut") for name in read_parquet(out))
+    words = ["interactions", *settings, *data, *candidates, *tables(folder, *TABLES), "--out", tmp_path / "table"]
+    call(*words, *options)
+    table = read_tsv(tmp_path / "table" / "interactions.tsv")
+    tested = table["tested"]
+    assert table.loc[tested, ["gc_balanced_epistasis", "env_q_p"]].notna().all(axis=None)
+    assert table.loc[~tested, "gc_balanced_epistasis"].isna().all() and table["balanced_epistasis"].isna().all()
+    # Two of the same three models, so that nothing has changed.
+    assert (table.loc[tested, "env_q_p"] > 0.01).all()
+    with pytest.raises(SystemExit):
+        call(*words, "--environment", "gc")
+    assert "--environment must be NAME=FILE, got 'gc'" in capsys.readouterr().err

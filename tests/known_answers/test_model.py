@@ -483,7 +483,7 @@ def test_pairs_are_tested_in_tokens_that_tile_or_not_at_all():
     codes = alphabet.encode_batch(sequences(60, 60, 60))
     hits = pd.DataFrame(
         {"sequence": [0, 0, 1, 1], "motif": [0, 1] * 2, "start": [3, 30, 8, 45], "end": [9, 36, 14, 52]}
-    )
+    ).assign(copy=0)
     instances = pair_instances(hits, margin_bp=2, token_bp=3)
     arguments = {"occupied": hits, "flank_bp": 2, "draws": 1, "readout": 1, "seed": 0}
     pwms = [np.full((4, 6), -1.0)] * 2

@@ -178,6 +178,7 @@ def digests(document: dict[str, Any]) -> dict[str, str]:
         ("evaluate.bootstrap", 7, {"evaluate", "report"}),
         ("explain.seqlets_per_head", 99, {"heads", "attribution", "bakeoff", "report"}),
         ("interactions.draws", 2, {"coattention", "interactions", "report"}),
+        ("interactions.hit_p_value", 1e-3, {"hits", "coattention", "interactions", "report"}),
         ("train.seeds", [1, 2, 3], {"evaluate", "bakeoff", "report"}),
         ("description", "words", {"report"}),
         ("split.kmer", 21, {"split", "evaluate", "report"}),

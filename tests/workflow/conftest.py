@@ -36,6 +36,7 @@ OUTPUTS = {
               "tracks.tsv", "cwms.npz", "readers.npz", "seqlets.bed", "summary.json"],
     "stability": ["stability.tsv", "head_matches.tsv"],
     "attribution": ["ism.parquet", "attributions.parquet", "head_tracks.parquet", "curves.tsv", "faithfulness.tsv"],
+    "hits": ["hits.parquet", "library.parquet"], "environment": ["sequences.parquet", "split.parquet"],
     "interactions": ["interactions.tsv", "interactions.parquet", "columns.tsv", "spacing.tsv"],
 }
 OPTIONS = {
@@ -44,13 +45,15 @@ OPTIONS = {
     "train": ["sequences", "split", "fold", "seed"], "evaluate": ["sequences", "split", "neighbours"],
     "bakeoff": ["sequences", "split", "fold"],
     "heads": ["sequences", "split", "fold", "model"], "attribution": ["sequences", "split", "fold", "model"],
-    "coattention": ["sequences", "split", "fold", "model"],
+    "hits": ["sequences", "split", "fold"],
+    "environment": ["sequences", "split", "hits", "kind", "fold"],
+    "coattention": ["sequences", "split", "hits", "fold", "model"],
     "stability": [],
-    "candidates": ["sequences", "split", "fold"],
-    "screen": ["sequences", "split", "fold", "model"],
-    "knockout": ["sequences", "split", "fold", "model", "candidates"],
-    "knockin": ["sequences", "split", "fold", "model", "candidates", "syntax"],
-    "interactions": ["sequences", "split", "fold", "candidates"], "report": ["results"],
+    "candidates": ["sequences", "split", "hits", "fold"],
+    "screen": ["sequences", "split", "hits", "fold", "model"],
+    "knockout": ["sequences", "split", "hits", "fold", "model", "candidates"],
+    "knockin": ["sequences", "split", "hits", "fold", "model", "candidates"],
+    "interactions": ["sequences", "split", "hits", "fold", "candidates"], "report": ["results"],
 }
 verb = sys.argv[1]
 parser = argparse.ArgumentParser()
@@ -58,21 +61,26 @@ parser.add_argument("--settings", required=verb != "stability")
 for name in ["out", *OPTIONS[verb]]:
     parser.add_argument("--" + name, required=True)
 many = {"evaluate": ["model"], "candidates": ["coattention", "screen"], "stability": ["heads"],
-        "interactions": ["coattention", "knockout", "screen", "knockin", "syntax"]}.get(verb, [])
+        "interactions": ["coattention", "knockout", "screen", "knockin", "syntax", "environment"]}.get(verb, [])
 for name in many:
-    parser.add_argument("--" + name, action="append", required=name not in ("screen", "knockin", "syntax"))
+    optional = ("screen", "knockin", "syntax", "environment")
+    parser.add_argument("--" + name, action="append", required=name not in optional)
+if verb == "knockin":
+    parser.add_argument("--syntax")
 parser.add_argument("--pretrained")
 parser.add_argument("--fasta", action="append")
 options = parser.parse_args(sys.argv[2:])
 if options.settings:
     json.loads(Path(options.settings).read_text())
-for name in ["samples", "sequences", "split", "neighbours", "results", "model", "pretrained", "candidates",
+for name in ["samples", "sequences", "split", "hits", "neighbours", "results", "model", "pretrained", "candidates",
              "coattention", "knockout", "screen", "knockin", "syntax", "heads"]:
     paths = getattr(options, name, None) or []
-    if verb == "knockin" and name == "syntax":
+    if verb == "knockin" and name == "syntax" and paths:
         Path(paths).write_text("stub\\n")
     for path in [paths] if isinstance(paths, str) else paths:
         assert Path(path).exists(), path
+for word in getattr(options, "environment", None) or []:
+    assert Path(word.split("=", 1)[1]).exists(), word
 if Path("fail_" + verb).exists():
     sys.exit(f"bioattn {verb}: error: told to fail")
 with open("calls.txt", "a") as log:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-ONCE = ["simulate", "ingest", "split", "evaluate", "stability", "candidates", "interactions", "report"]
+ONCE = ["simulate", "ingest", "split", "hits", "evaluate", "stability", "candidates", "interactions", "report"]
 EXPLANATIONS = sorted(["stability", "report", *3 * ["heads", "attribution"]])
 INTERVENTIONS = ["screen", "knockout", "knockin"]
 PAIRS = sorted(["candidates", "interactions", "report", *3 * ["coattention", *INTERVENTIONS]])
@@ -34,6 +34,7 @@ def test_a_second_run_has_nothing_to_do(done):
         ({"description": "other words"}, ["report"]),
         ({"explain": {"seqlets_per_head": 60}}, EXPLANATIONS),
         ({"interactions": {"permutations": 199}}, PAIRS),
+        ({"interactions": {"hit_p_value": 1e-3}}, sorted([*PAIRS, "hits"])),
     ],
 )
 def test_a_changed_setting_reruns_only_what_reads_it(done, make_config, changes: dict[str, Any], expected: list[str]):
@@ -42,6 +43,24 @@ def test_a_changed_setting_reruns_only_what_reads_it(done, make_config, changes:
     done.write_config(make_config(**changes))
     done.run("--configfile", "config.yaml")
     assert done.verbs() == expected
+
+
+def test_environments_train_models_on_balanced_data_and_test_the_same_pairs(done, make_config):
+    """Two weightings and two more folds: six more models on weighted data, and knock-ins in all twelve."""
+    done.calls()
+    environments = {"interactions": {"environments": ["cooccurrence", "gc", "folds"]}, "split": {"n_folds": 3}}
+    done.write_config(make_config(**environments))
+    done.run("--configfile", "config.yaml")
+    calls = done.calls()
+    trained = [call for call in calls if call.startswith("train ")]
+    assert sum("environments/gc/" in call for call in trained) == 3
+    assert sum("environments/cooccurrence/sequences.parquet" in call for call in trained) == 3
+    verbs = [call.split()[0] for call in calls]
+    assert verbs.count("environment") == 2 and verbs.count("knockin") == 3 + 4 * 3
+    assert sum("--syntax" in call for call in calls if call.startswith("knockin")) == 3
+    words = next(call for call in calls if call.startswith("interactions")).split()
+    named = [words[i + 1].split("=")[0] for i, word in enumerate(words) if word == "--environment"]
+    assert named == [name for name in ("cooccurrence", "gc", "fold1", "fold2") for _ in range(3)]
 
 
 def test_another_seed_trains_one_model(done, make_config):
@@ -62,7 +81,7 @@ def test_a_training_setting_keeps_the_data(done, make_config):
     done.calls()
     done.write_config(make_config(train={"learning_rate": 0.01}))
     done.run("--configfile", "config.yaml")
-    assert done.verbs() == [verb for verb in ALL_VERBS if verb not in ("ingest", "simulate", "split")]
+    assert done.verbs() == [verb for verb in ALL_VERBS if verb not in ("ingest", "simulate", "split", "hits")]
 
 
 def test_changing_back_runs_again(done, make_config):
@@ -106,7 +125,7 @@ def test_a_run_without_motifs_has_no_interactions(stub_clone, make_config):
     (stub_clone.work / "samples.tsv").write_text("sample\tpath\tlabel\na\tmissing.fa\t1\n")
     stub_clone.write_config(document)
     stub_clone.run("--configfile", "config.yaml")
-    assert {"coattention", "candidates", *INTERVENTIONS, "interactions"}.isdisjoint(stub_clone.verbs())
+    assert {"hits", "coattention", "candidates", *INTERVENTIONS, "interactions"}.isdisjoint(stub_clone.verbs())
 
 
 def test_fixed_sites_are_knocked_out_where_they_are(stub_clone, make_config):
@@ -128,5 +147,14 @@ def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, mak
     stub_clone.run("--configfile", "config.yaml")
     verbs = set(stub_clone.verbs())
     assert {"train", "evaluate", "report"} <= verbs
-    explained = {"heads", "attribution", "stability", "coattention", "candidates", *INTERVENTIONS, "interactions"}
+    explained = {
+        "heads",
+        "attribution",
+        "stability",
+        "hits",
+        "coattention",
+        "candidates",
+        *INTERVENTIONS,
+        "interactions",
+    }
     assert explained.isdisjoint(verbs)

@@ -68,6 +68,8 @@ wildcard_constraints:
     fold=r"\d+",
     seed=r"\d+",
     step=r"[a-z]+",
+    environment="cooccurrence|gc",
+    elsewhere=r"cooccurrence|gc|fold\d+",
     digest=r"[0-9a-f]{12}",
 
 
@@ -203,6 +205,23 @@ def if_inserted(pattern):
     return paths
 
 
+def in_environments(pattern):
+    """Input function: a file of every environment and seed, of a run that has some."""
+
+    def paths(wildcards):
+        run = RUNS[wildcards.run]
+        return expand(pattern, run=wildcards.run, elsewhere=run.environments, seed=run.train.seeds)
+
+    return paths
+
+
+def model_elsewhere(wildcards):
+    """Input function: a model of another environment: trained on balanced data, or of another fold."""
+    balanced = wildcards.elsewhere in ("cooccurrence", "gc")
+    folder = ("environments", "{elsewhere}") if balanced else ("models", "{elsewhere}")
+    return results(*folder, "seed{seed}", "weights.safetensors").format(**wildcards)
+
+
 def if_pairs(*patterns):
     """Input function: results about pairs, which a run has that has motifs or sites, and attention."""
 
@@ -248,6 +267,16 @@ def repeated(option, name, *, folder=False):
         return [word for path in input.get(name, []) for word in (option, os.path.dirname(path) if folder else path)]
 
     return arguments
+
+
+def environment_options(wildcards, input):
+    """Parameter function: `--environment NAME=FILE` for every file, named by the folder above its seed's."""
+    paths = input.get("environments", [])
+    return [
+        word
+        for path in paths
+        for word in ("--environment", f"{os.path.basename(os.path.dirname(os.path.dirname(path)))}={path}")
+    ]
 
 
 def memory(megabytes):

@@ -7,8 +7,8 @@ rule screen:
         settings=settings_of("coattention"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
         model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
-        meme=motif_file_of,
     output:
         results("interactions", "seed{seed}", "screen.parquet"),
     log:
@@ -23,10 +23,12 @@ rule screen:
         mem_mb=memory(4000),
         runtime=240,
     params:
+        hits=subpath(input.hits, parent=True),
         model=subpath(input.model, parent=True),
     shell:
         "python -m bioattn screen --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} --fold 0 --model {params.model:q} --out {output:q} > {log:q} 2>&1"
+        " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule candidates:
@@ -35,9 +37,9 @@ rule candidates:
         settings=settings_of("coattention"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
         coattention=for_replicates(results("interactions", "seed{seed}", "coattention.npz")),
         screen=if_inserted(results("interactions", "seed{seed}", "screen.parquet")),
-        meme=motif_file_of,
     output:
         results("interactions", "candidates.tsv"),
     log:
@@ -51,11 +53,13 @@ rule candidates:
         mem_mb=memory(4000),
         runtime=60,
     params:
+        hits=subpath(input.hits, parent=True),
         coattention=repeated("--coattention", "coattention"),
         screen=repeated("--screen", "screen"),
     shell:
         "python -m bioattn candidates --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} {params.coattention:q} {params.screen:q} --fold 0 --out {output:q} > {log:q} 2>&1"
+        " --split {input.split:q} --hits {params.hits:q} {params.coattention:q} {params.screen:q} --fold 0"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule knockout:
@@ -64,9 +68,9 @@ rule knockout:
         settings=settings_of("coattention"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
         model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
         candidates=results("interactions", "candidates.tsv"),
-        meme=motif_file_of,
     output:
         results("interactions", "seed{seed}", "knockout.parquet"),
     log:
@@ -81,10 +85,12 @@ rule knockout:
         mem_mb=memory(4000),
         runtime=480,
     params:
+        hits=subpath(input.hits, parent=True),
         model=subpath(input.model, parent=True),
     shell:
         "python -m bioattn knockout --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} --fold 0 --model {params.model:q} --candidates {input.candidates:q}"
+        " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q}"
+        " --candidates {input.candidates:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 
@@ -94,9 +100,9 @@ rule knockin:
         settings=settings_of("coattention"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
         model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
         candidates=results("interactions", "candidates.tsv"),
-        meme=motif_file_of,
     output:
         cells=results("interactions", "seed{seed}", "knockin.parquet"),
         syntax=results("interactions", "seed{seed}", "syntax.parquet"),
@@ -112,11 +118,105 @@ rule knockin:
         mem_mb=memory(4000),
         runtime=480,
     params:
+        hits=subpath(input.hits, parent=True),
         model=subpath(input.model, parent=True),
     shell:
         "python -m bioattn knockin --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} --fold 0 --model {params.model:q} --candidates {input.candidates:q}"
+        " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q}"
+        " --candidates {input.candidates:q}"
         " --out {output.cells:q} --syntax {output.syntax:q} > {log:q} 2>&1"
+
+
+rule environment:
+    """Draw training sequences anew, so that motifs are independent of each other, or of GC."""
+    input:
+        settings=settings_of("hits"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
+    output:
+        sequences=results("environments", "{environment}", "sequences.parquet"),
+        split=results("environments", "{environment}", "split.parquet"),
+    log:
+        results("logs", "environment_{environment}.log"),
+    benchmark:
+        results("benchmarks", "environment_{environment}.tsv")
+    conda:
+        LIGHT_ENV
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        hits=subpath(input.hits, parent=True),
+        out=subpath(output.sequences, parent=True),
+    shell:
+        "python -m bioattn environment --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} --hits {params.hits:q} --kind {wildcards.environment} --fold 0 --out {params.out:q}"
+        " > {log:q} 2>&1"
+
+
+rule train_environment:
+    """Train one model on the sequences of another environment. Checkpoints lie beside its folder, as in `train`."""
+    input:
+        settings=settings_of("train"),
+        sequences=results("environments", "{environment}", "sequences.parquet"),
+        split=results("environments", "{environment}", "split.parquet"),
+        pretrained=if_pretrained(results("pretrain", "weights.safetensors")),
+        meme=motif_file_of,
+    output:
+        weights=results("environments", "{environment}", "seed{seed}", "weights.safetensors"),
+        model=results("environments", "{environment}", "seed{seed}", "model.json"),
+        history=results("environments", "{environment}", "seed{seed}", "history.tsv"),
+        record=results("environments", "{environment}", "seed{seed}", "run_record.json"),
+    log:
+        results("logs", "train", "{environment}_seed{seed}.log"),
+    benchmark:
+        results("benchmarks", "train", "{environment}_seed{seed}.tsv")
+    conda:
+        TORCH_ENV
+    threads: training_threads
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=720,
+    params:
+        out=subpath(output.weights, parent=True),
+        pretrained=repeated("--pretrained", "pretrained", folder=True),
+    shell:
+        "python -m bioattn train --settings {input.settings:q} --sequences {input.sequences:q} --split {input.split:q}"
+        " {params.pretrained:q} --fold 0 --seed {wildcards.seed} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule knockin_environment:
+    """Put chosen motif pairs into the same backgrounds of a model from another environment."""
+    input:
+        settings=settings_of("coattention"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
+        model=model_elsewhere,
+        candidates=results("interactions", "candidates.tsv"),
+    output:
+        results("interactions", "{elsewhere}", "seed{seed}", "knockin.parquet"),
+    log:
+        results("logs", "knockin", "{elsewhere}_seed{seed}.log"),
+    benchmark:
+        results("benchmarks", "knockin", "{elsewhere}_seed{seed}.tsv")
+    conda:
+        TORCH_ENV
+    threads: training_threads
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=480,
+    params:
+        hits=subpath(input.hits, parent=True),
+        model=subpath(input.model, parent=True),
+    shell:
+        "python -m bioattn knockin --settings {input.settings:q} --sequences {input.sequences:q}"
+        " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q}"
+        " --candidates {input.candidates:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule interactions:
@@ -125,14 +225,15 @@ rule interactions:
         settings=settings_of("interactions"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
         candidates=results("interactions", "candidates.tsv"),
         coattention=for_replicates(results("interactions", "seed{seed}", "coattention.npz")),
         knockout=for_replicates(results("interactions", "seed{seed}", "knockout.parquet")),
         screen=if_inserted(results("interactions", "seed{seed}", "screen.parquet")),
         knockin=if_inserted(results("interactions", "seed{seed}", "knockin.parquet")),
         syntax=if_inserted(results("interactions", "seed{seed}", "syntax.parquet")),
+        environments=in_environments(results("interactions", "{elsewhere}", "seed{seed}", "knockin.parquet")),
         measured=measured_of,
-        meme=motif_file_of,
     output:
         table=report(
             results("interactions", "table", "interactions.tsv"),
@@ -161,13 +262,16 @@ rule interactions:
         mem_mb=memory(4000),
         runtime=120,
     params:
+        hits=subpath(input.hits, parent=True),
         out=subpath(output.table, parent=True),
         coattention=repeated("--coattention", "coattention"),
         knockout=repeated("--knockout", "knockout"),
         screen=repeated("--screen", "screen"),
         knockin=repeated("--knockin", "knockin"),
         syntax=repeated("--syntax", "syntax"),
+        environments=environment_options,
     shell:
         "python -m bioattn interactions --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} --candidates {input.candidates:q} {params.coattention:q} {params.knockout:q}"
-        " {params.screen:q} {params.knockin:q} {params.syntax:q} --fold 0 --out {params.out:q} > {log:q} 2>&1"
+        " --split {input.split:q} --hits {params.hits:q} --candidates {input.candidates:q}"
+        " {params.coattention:q} {params.knockout:q}"
+        " {params.screen:q} {params.knockin:q} {params.syntax:q} {params.environments:q} --fold 0 --out {params.out:q} > {log:q} 2>&1"

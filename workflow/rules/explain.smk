@@ -125,14 +125,41 @@ rule attribution:
         " --split {input.split:q} --fold 0 --model {params.model:q} --out {params.out:q} > {log:q} 2>&1"
 
 
+rule hits:
+    """Look for the motifs that pairs are made of in all sequences, once for all models."""
+    input:
+        settings=settings_of("hits"),
+        sequences=results("data", "sequences.parquet"),
+        split=results("split", "split.parquet"),
+        meme=motif_file_of,
+    output:
+        hits=results("interactions", "hits", "hits.parquet"),
+        library=results("interactions", "hits", "library.parquet"),
+    log:
+        results("logs", "hits.log"),
+    benchmark:
+        results("benchmarks", "hits.tsv")
+    conda:
+        LIGHT_ENV
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        out=subpath(output.hits, parent=True),
+    shell:
+        "python -m bioattn hits --settings {input.settings:q} --sequences {input.sequences:q} --split {input.split:q}"
+        " --fold 0 --out {params.out:q} > {log:q} 2>&1"
+
+
 rule coattention:
     """Co-attention of all motif pairs in one model, against permuted identities."""
     input:
         settings=settings_of("coattention"),
         sequences=results("data", "sequences.parquet"),
         split=results("split", "split.parquet"),
+        hits=results("interactions", "hits", "hits.parquet"),
         model=results("models", "fold0", "seed{seed}", "weights.safetensors"),
-        meme=motif_file_of,
     output:
         results("interactions", "seed{seed}", "coattention.npz"),
     log:
@@ -147,7 +174,9 @@ rule coattention:
         mem_mb=memory(4000),
         runtime=240,
     params:
+        hits=subpath(input.hits, parent=True),
         model=subpath(input.model, parent=True),
     shell:
         "python -m bioattn coattention --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} --fold 0 --model {params.model:q} --out {output:q} > {log:q} 2>&1"
+        " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q} --out {output:q}"
+        " > {log:q} 2>&1"

@@ -41,7 +41,12 @@ def looked(model: SequenceModel, n: int = 200) -> Looked:
     hits = find_hits(codes, MOTIFS, p_value=1e-4)
     margin = 2 + model.receptive_field_bp // 2
     instances = pair_instances(hits, margin_bp=margin, token_bp=model.token_bp)
-    data = PairData(codes, np.arange(n), MOTIFS, hits, instances, hits, [False] * 3, presence, 2, Geometry.of(model))
+    members = [(motif.name,) for motif in MOTIFS]
+    nowhere = np.zeros_like(presence)
+    data = PairData(
+        codes, np.arange(n), MOTIFS, members, hits, instances, hits, [False] * 3, presence, nowhere, 2,
+        Geometry.of(model), [],
+    )  # fmt: skip
     target = predict(model, codes)[:, 0].astype(float)
     target = target / target.std() + 2.0 * (presence[:, 0] & presence[:, 1]) + draw.normal(0, 0.1, n)
     return Looked(model, data, target, codes, target, 1e-4, 0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction
+from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction, statistical_interaction
 from bioattn.causal.epistasis import minimum_effect, pair_statistics, readout_spread
 from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, minimum_effect_p, sign_flip_p
 from bioattn.data import alphabet
@@ -138,6 +138,32 @@ def test_cooccurrence_is_found_and_shared_gc_is_none():
     assert row["cooccurrence_logodds"] > 2 and row["cooccurrence_q"] < 1e-6
     assert crude_log_odds > 0.8 and abs(table.loc[(2, 3), "cooccurrence_logodds"]) < 0.25
     assert abs(table.loc[(0, 2), "cooccurrence_logodds"]) < 0.25
+
+
+def test_copies_at_random_are_no_cooccurrence_of_a_motif_with_itself():
+    """Poisson numbers of hits, of a rate that GC sets, have log odds near zero; hits in twos have them high."""
+    draw = np.random.default_rng(0)
+    n = 20_000
+    gc = draw.beta(8, 8, n)
+    number = np.stack([draw.poisson(2 * gc**2), 2 * draw.poisson(0.2, n)], axis=1)
+    table = cooccurrence(number > 0, gc, number > 1).set_index(["motif_a", "motif_b"])
+    assert table.index.tolist() == [(0, 0), (0, 1), (1, 1)]
+    low, high = table.loc[(0, 0), ["cooccurrence_ci_low", "cooccurrence_ci_high"]]
+    assert low < 0 < high and high - low < 0.3
+    assert table.loc[(1, 1), "cooccurrence_logodds"] > 1.5 and table.loc[(1, 1), "cooccurrence_q"] < 1e-6
+
+
+def test_second_hits_interact_if_they_do_more_than_first_ones():
+    """Additive copies have none; of copies that count only in twos the interaction is the effect of the second."""
+    draw = np.random.default_rng(0)
+    n = 6000
+    number = np.minimum(draw.poisson(0.6, (n, 2)), 2)
+    y = number[:, 0] + 1.5 * (number[:, 1] == 2) + draw.normal(0, 0.5, n)
+    y[:5] = np.nan
+    table = statistical_interaction(number > 0, draw.random((n, 1)), y, number > 1).set_index(["motif_a", "motif_b"])
+    for pair, truth in (((0, 0), 0.0), ((0, 1), 0.0), ((1, 1), 1.5)):
+        row = table.loc[pair]
+        assert abs(row["stat_interaction"] - truth) < 4 * row["stat_interaction_se"] < 0.4
 
 
 def test_motif_in_every_sequence_has_no_odds():

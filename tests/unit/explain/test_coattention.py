@@ -31,7 +31,7 @@ def made_up(seed: int, *, boost: tuple[int, int, int] | None, n: int = 400):
     present = draw.random((n, M)) < 0.6
     sequence, motif = np.nonzero(present)
     start = draw.permuted(np.tile(np.arange(M) * 29, (n, 1)), axis=1)[sequence, motif]
-    hits = pd.DataFrame({"sequence": sequence, "motif": motif, "start": start, "end": start + 9})
+    hits = pd.DataFrame({"sequence": sequence, "motif": motif, "start": start, "end": start + 9, "copy": 0})
     hits = hits.sort_values(["sequence", "start"], ignore_index=True)
     instances = pair_instances(hits, margin_bp=5, token_bp=1)
     a, b = instances["motif_a"].to_numpy(), instances["motif_b"].to_numpy()
@@ -159,7 +159,7 @@ def small():
     hits = pd.DataFrame(
         {"sequence": [0, 0, 3, 3, 6, 6, 6], "motif": [0, 1, 0, 2, 0, 1, 2], "start": [1, 30, 3, 25, 0, 20, 40]}
     )
-    hits["end"] = hits["start"] + [9, 6, 9, 11, 9, 6, 11]
+    hits["end"], hits["copy"] = hits["start"] + [9, 6, 9, 11, 9, 6, 11], 0
     instances = pair_instances(hits, margin_bp=2, token_bp=1)
     return model, codes, hits, instances
 

@@ -1,6 +1,7 @@
 """The data that all steps about pairs share."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from bioattn.config import parse_run
 from bioattn.data import alphabet
 from bioattn.data.motif import log_odds, scan
 from bioattn.errors import BioattnWarning, ConfigError, DataError
-from bioattn.explain.pairs import Geometry, choose_pairs, pair_data
+from bioattn.explain.library import load_library, save_library, scan_library
+from bioattn.explain.pairs import Geometry, PairData, choose_pairs
+from bioattn.explain.pairs import pair_data as data_of_pairs
 from bioattn.io.motifs import jaspar_motif
 
 IDS = ["MA0060.4", "MA0090.4", "MA0093.4"]
@@ -30,6 +33,12 @@ def tables(n: int = 200, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = [f"s{i}" for i in range(n)]
     fold = np.where(np.arange(n) < n // 2, "train", np.where(np.arange(n) % 2, "test", "validation"))
     return pd.DataFrame({"name": names, "sequence": texts}), pd.DataFrame({"name": names, "fold_0": fold})
+
+
+def pair_data(run, sequences, split, *, fold: int, geometry: Geometry) -> PairData:
+    """Data about pairs with their library, as the steps make them one after the other."""
+    library = scan_library(run, sequences, split, fold=fold)
+    return data_of_pairs(run, sequences, split, library, fold=fold, geometry=geometry)
 
 
 def run_with(**sections):
@@ -103,3 +112,55 @@ def test_candidates_and_a_random_sample_of_the_others_are_tested():
     hits = data.hits.groupby("motif")["sequence"].agg(set)
     both = [len(hits[a] & hits[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
     assert (table["n_sequences"] + table["n_too_close"]).tolist() == [*both, 0]
+
+
+def test_similar_motifs_are_one_and_their_names_are_kept():
+    """ELK1 and ETV4 share their sites: the one with most hits stands for both; alone they are no pair."""
+    sequences, split = tables()
+    look_alike = ["MA0028.3", "MA0764.4"]
+    names = {jaspar_motif(motif_id).name for motif_id in look_alike}
+    library = scan_library(run_with(motifs={"jaspar_ids": [*IDS, *look_alike]}), sequences, split, fold=0)
+    assert len(library.motifs) == 4 and set(library.members[3]) == names
+    assert library.members[3][0] == library.motifs[3].name and library.members[0] == (library.motifs[0].name,)
+    apart = run_with(motifs={"jaspar_ids": [*IDS, *look_alike]}, interactions={"similar_motifs": 1.0})
+    assert len(scan_library(apart, sequences, split, fold=0).motifs) == 5
+    with pytest.raises(ConfigError, match="the 2 that are named all look alike"):
+        scan_library(run_with(motifs={"jaspar_ids": look_alike}), sequences, split, fold=0)
+
+
+def test_a_library_comes_back_from_its_files(tmp_path: Path):
+    """Matrices to the last bit, names, members and hits."""
+    sequences, split = tables()
+    library = scan_library(run_with(), sequences, split, fold=0)
+    save_library(tmp_path / "hits", library, {"step": "test"})
+    again = load_library(tmp_path / "hits")
+    assert [vars(m) | {"ppm": 0} for m in again.motifs] == [vars(m) | {"ppm": 0} for m in library.motifs]
+    assert all((a.ppm == b.ppm).all() for a, b in zip(again.motifs, library.motifs, strict=True))
+    assert again.members == library.members and again.hits.equals(library.hits)
+    with pytest.raises(DataError, match=r"library\.parquet"):
+        load_library(tmp_path)
+
+
+def test_a_motif_pairs_with_itself_where_it_stands_twice_often_enough():
+    """Two sites of one motif in a third of the sequences: a pair from the least number of sequences on."""
+    sequences, split = tables(300)
+    site = jaspar_motif(IDS[0]).consensus
+    texts = sequences["sequence"].tolist()
+    texts[::3] = [text[:40] + site + text[40 + len(site) :] if site in text[:30] else text for text in texts[::3]]
+    n = sum(text.count(site) == 2 for text in texts[150:])
+    assert n > 10
+    for least, expected in ((n // 2, [(0, 0)]), (2 * n, [])):
+        run = run_with(interactions={"min_instances": least})
+        data = pair_data(run, sequences.assign(sequence=texts), split, fold=0, geometry=GEOMETRY)
+        assert data.homotypic == expected
+    own = data.instances[data.instances["motif_a"] == data.instances["motif_b"]]
+    first, second = data.hits.loc[own["hit_a"]], data.hits.loc[own["hit_b"]]
+    assert len(own) >= n and (first["copy"] == 0).all() and (second["copy"] == 1).all()
+    assert (first["sequence"].to_numpy() == second["sequence"].to_numpy()).all()
+    assert data.twice[:, 0].sum() >= n and not (data.twice & ~data.presence).any()
+    table = choose_pairs(
+        pd.DataFrame({"motif_a": [0], "motif_b": [0], "candidate": [True]}), data, n_noncandidates=0, seed=0
+    )
+    n_apart = (own["motif_a"] == 0).sum()
+    assert table["n_sequences"].iloc[0] == n_apart
+    assert table["n_too_close"].iloc[0] == len(data.hits.query("motif == 0 and copy == 1")) - n_apart
