@@ -936,7 +936,7 @@ class BenchConfig(Section):
     arms: list[str] = Field(
         ["A observational", "A randomised", "B observational", "B randomised"],
         min_length=1,
-        description="suite, regime (observational, randomised, mixed0.25, ...) and training (plain, balanced or "
+        description="suite, regime (observational, randomised, twins, mixed0.25, ...) and training (plain, balanced or "
         "permuted; plain if left out) of each arm",
     )
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="structural causal models of each arm")

@@ -89,7 +89,9 @@ def _expected(name: str, regime: str) -> list[str]:
     if name not in GRAMMARS:
         return ["not supported"]
     grammar = GRAMMARS[name]
-    return (grammar.randomised if regime == "randomised" else grammar.observational).split(" | ")
+    expected = {"randomised": [grammar.randomised], "observational": [grammar.observational]}
+    # Of data that are in part randomised, what either would give.
+    return " | ".join(expected.get(regime, [grammar.observational, grammar.randomised])).split(" | ")
 
 
 def calibration(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:

@@ -93,7 +93,8 @@ def run_of(
     ----------
     regime : str
         How motifs come to be present: "observational", by their causes; "randomised", at random;
-        "mixed0.25", at random in a quarter of the sequences.
+        "mixed0.25", at random in a quarter of the sequences; "twins": by their causes, and each sequence again with
+        one pair of motifs set to all four combinations.
     seed : int
         Draws which motifs form which pair, the sequences, and all that follows.
     replicates : int
@@ -118,7 +119,7 @@ def run_of(
             "seed": seed,
             "data": {"simulate": simulate},
             "task": {"kind": "regression", "targets": ["y"]},
-            "split": {"kind": "random"},
+            "split": {"kind": "random", **({"group_by": ["column"], "column": "group"} if regime == "twins" else {})},
             "motifs": {"jaspar_ids": list(MOTIFS[:n_motifs])},
             "model": {
                 "d_model": 32, "n_layers": 1, "n_heads": 4, "d_feedforward": 64, "positions": "relative",
@@ -136,9 +137,9 @@ def run_of(
 
 def check_regime(regime: str) -> dict[str, Any]:
     """Settings of the simulator for a regime by name. Raises `ConfigError` for an unknown one."""
-    if regime in ("observational", "randomised"):
+    if regime in ("observational", "randomised", "twins"):
         return {"regime": regime}
     mixed = _MIXED.fullmatch(regime)
     if not mixed:
-        raise ConfigError(f"a regime is observational, randomised, or mixedF such as mixed0.25, got '{regime}'")
+        raise ConfigError(f"a regime is observational, randomised, twins, or mixedF such as mixed0.25, got '{regime}'")
     return {"regime": "mixed", "randomised_fraction": float(mixed.group(1))}

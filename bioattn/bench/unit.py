@@ -1,5 +1,6 @@
 """One unit of the benchmark: data of one structural causal model, models trained on it, verdicts, and rivals."""
 
+import copy
 import itertools
 import shutil
 import time
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from bioattn import rng
@@ -29,14 +31,16 @@ from bioattn.explain.library import scan_library
 from bioattn.explain.pairs import Geometry, PairData, pair_data
 from bioattn.explain.predict import predict
 from bioattn.io.motifs import load_motifs
-from bioattn.models import SequenceModel, load_model, save_model
+from bioattn.models import SequenceModel, build_model, load_model, save_model
 from bioattn.train.fit import fit
 
-_PAIR = ["motif_a", "motif_b"]
+_PAIR = ["tf_a", "tf_b"]
 #: Sequences with motifs at random on which all models are scored.
 _PROBE = 2000
 #: Name of our own scores and of the verdict, beside those of rivals.
 OURS = ("bioattn, verdict", "bioattn, epistasis", "bioattn, co-attention", "bioattn, edge knock-out")
+#: Co-attention of models that cannot know: queries and keys drawn anew, and nothing trained.
+SANITY = ("sanity: co-attention, random queries and keys", "sanity: co-attention, untrained model")
 
 
 class Unit(NamedTuple):
@@ -47,7 +51,7 @@ class Unit(NamedTuple):
     pairs : DataFrame
         The table of interactions, with the truth (class, interaction, ...) of each pair.
     scores : DataFrame
-        method, motif_a, motif_b, class, interaction, score, called (NaN where a method makes no calls).
+        method, tf_a, tf_b, class, interaction, score, called (NaN where a method makes no calls).
     costs : DataFrame
         step, seconds; summed over replicates.
     summary : dict
@@ -107,6 +111,8 @@ def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals:
     scores = [_rows(name, rated, pairs, data) for name, rated in _ours(pairs, data).items()]
     if rivals:
         scores += _rivals(run, models, data, table, pairs, clock)
+        scores += [_rows(name, rated, pairs, data) for name, rated in _sanity(run, motifs, models[0], data).items()]
+        clock.lap("sanity")
     costs = pd.DataFrame({"step": clock.seconds.keys(), "seconds": clock.seconds.values()})
     summary = _summary(run, motifs, models, made, table, parts) | _agreement(pairs, data, attention)
     return Unit(pairs, pd.concat(scores, ignore_index=True), costs, summary)
@@ -165,7 +171,7 @@ def _with_truth(pairs: pd.DataFrame, made: Simulation) -> pd.DataFrame:
     Without pairs of a motif with itself: no sequence has two sites of one, so there is no truth about them.
     """
     truth = made.pairs.rename(columns={"cooccurrence_logodds": "truth_logodds"})
-    truth = _keyed(truth).drop(columns=[*_PAIR, "motif_id_a", "motif_id_b"])
+    truth = _keyed(truth).drop(columns=["motif_a", "motif_b", "motif_id_a", "motif_id_b"])
     return _keyed(pairs).merge(truth, how="inner", on="_key", validate="one_to_one").drop(columns="_key")
 
 
@@ -187,9 +193,7 @@ def _ours(pairs: pd.DataFrame, data: PairData) -> dict[str, Rated]:
     return {
         OURS[0]: Rated(np.where(claims, size, 0.0), claims.astype(np.float64)),
         OURS[1]: Rated(size, nothing),
-        OURS[2]: Rated(
-            ordered["attention_effect_bits"].to_numpy(np.float64), ordered["candidate"].to_numpy(np.float64)
-        ),
+        OURS[2]: Rated(ordered["attention_effect"].to_numpy(np.float64), ordered["candidate"].to_numpy(np.float64)),
         OURS[3]: Rated(ordered["edge_knockout_effect"].abs().to_numpy(np.float64), nothing),
     }
 
@@ -235,6 +239,28 @@ def _rivals(
     return found
 
 
+def _sanity(run: RunConfig, motifs: Sequence[Motif], model: SequenceModel, data: PairData) -> dict[str, Rated]:
+    """Co-attention of models whose attention was not learned: it must not rank true interactions first.
+
+    Source: Adebayo et al. 2018, model parameter randomisation.
+    """
+    untrained = build_model(
+        run.model, n_readouts=run.task.n_readouts, motifs=motifs, seed=rng.stream_seed(run.seed, "bench", "sanity")
+    ).eval()
+    forgetful, fresh = copy.deepcopy(model), dict(untrained.named_parameters())
+    with torch.no_grad():
+        for name, parameter in forgetful.named_parameters():
+            if ".attn.project_in." in name:
+                both = 2 * len(parameter) // 3  # queries and keys; values come last
+                parameter[:both] = fresh[name][:both]
+    found = {}
+    for name, network in zip(SANITY, (forgetful, untrained), strict=True):
+        strongest = pair_tests.measure_coattention(run, network, data).strongest
+        score = np.array([strongest[a, b] for a, b in all_pairs(data.n_motifs)])
+        found[name] = Rated(score, np.full(len(score), np.nan))
+    return found
+
+
 # ------------------------------------------------------------------------- summary
 
 
@@ -277,8 +303,8 @@ def _mean_r(models: Sequence[SequenceModel], codes: NDArray[np.uint8], y: NDArra
 
 def _agreement(pairs: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]) -> dict[str, float]:
     """Correlations over pairs: of attention and of epistasis with the truth, and with each other."""
-    known = pairs.dropna(subset=["attention_effect_bits", "epistasis_effect"])
-    bits, size = known["attention_effect_bits"].to_numpy(), known["epistasis_effect"].abs().to_numpy()
+    known = pairs.dropna(subset=["attention_effect", "epistasis_effect"])
+    bits, size = known["attention_effect"].to_numpy(), known["epistasis_effect"].abs().to_numpy()
     truth = known["interaction"].abs().to_numpy()
     hidden = known["class"] == "HIDDEN"
     stable = [each.strongest[np.triu_indices(data.n_motifs, 1)] for each in attention]

@@ -193,7 +193,7 @@ def site_interaction(
     Returns
     -------
     DataFrame
-        motif_a, motif_b, interventional_effect (per unit of damage squared),
+        motif_a, motif_b, interventional_effect (per unit of damage squared), _se,
         _ci_low, _ci_high (heteroscedasticity-consistent), interventional_p, interventional_q.
     """
     consensus = np.array([np.bincount(column, minlength=6)[:4].argmax() for column in codes.T])
@@ -214,6 +214,7 @@ def site_interaction(
                     "motif_a": a,
                     "motif_b": b,
                     "interventional_effect": effect,
+                    "interventional_se": error,
                     "interventional_ci_low": effect - width,
                     "interventional_ci_high": effect + width,
                     "interventional_p": p_value,

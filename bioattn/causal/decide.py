@@ -27,8 +27,8 @@ VERDICTS = (CAUSAL, HIDDEN, CONFOUNDED, ATTENTION_ONLY, NOT_SUPPORTED, INSUFFICI
 
 #: Definition of every column of interactions.tsv.
 COLUMNS = {
-    "motif_a": "name of the first motif or site",
-    "motif_b": "name of the second motif or site",
+    "tf_a": "name of the first motif or site",
+    "tf_b": "name of the second motif or site",
     "motif_id_a": "accession of the first motif",
     "motif_id_b": "accession of the second motif",
     "family_a": "structural family of the first motif's factor",
@@ -45,15 +45,21 @@ COLUMNS = {
     "knock-out: sites replaced in real sequences, for sites that have a fixed place",
     "n_hits_a": "held-out sequences with a hit of the first motif",
     "n_hits_b": "held-out sequences with a hit of the second motif",
-    "n_sequences": "sequences in which both motifs were hit far enough apart",
+    "n_pairs": "usable instances: sequences in which both motifs were hit far enough apart, one for each",
+    "n_seqs": "sequences with a hit of both, whatever their distance",
     "n_too_close": "sequences with hits of both that share a token or lie within the reach of one filter: left out",
     "n_instances": "sequences in which the pair was knocked out",
     "n_backgrounds": "backgrounds into which the pair was put",
-    "attention_effect_bits": "co-attention above what motif identity, distance and sequence predict, log2 units; "
+    "attention_effect": "co-attention above what motif identity, distance and sequence predict, log2 units; "
     "strongest head and direction, mean over replicates",
-    "attention_p": "permutation p of attention_effect_bits; identities of hits permuted within sequences",
+    "attention_ci_low": "2.5 % bound, t interval over replicates",
+    "attention_ci_high": "97.5 % bound, likewise",
+    "attention_p": "permutation p of attention_effect; identities of hits permuted within sequences",
     "attention_q": "attention_p after Benjamini-Hochberg over all pairs",
     "attention_maxt_p": "p that holds for all pairs at once: largest statistic under permuted identities",
+    "attention_norm_bits": "attention_effect of attention times the length of what it carries: the value that an "
+    "entry adds to the reading token",
+    "attention_attr_bits": "attention_effect of attention times its gradient, sizes: what an entry does to the readout",
     "attention_direction": "which motif reads which in the strongest head: a<-b means that a's position reads b's",
     "best_layer_head": "layer.head with the largest co-attention, per replicate model",
     "main_a": "effect of the first site without the second, pre-link scale",
@@ -95,6 +101,11 @@ COLUMNS = {
     "cells; NA when epistasis is below minimum_effect. Shares need not lie in 0 to 1",
     "third_party_fraction": "share that is gone only when no other token reads the sites either",
     "readout_fraction": "share that is left then: the sites meet in the readout",
+    "carrying_head": "layer.head that carries most of the epistasis, per replicate model: the one with whose edges cut "
+    "most of it is gone; chosen in every second background",
+    "head_fraction": "share of the epistasis that is gone then, in the other backgrounds",
+    "head_q": "of that share being larger than the other heads' of its layer: sign flips of backgrounds; "
+    "Benjamini-Hochberg",
     "decomposition": "exact: the model is a bottleneck in which sites can meet in one attention layer only; else why "
     "the shares are not exact",
     "spacing_peak": "distance in bp, centre to centre, at which the size of the epistasis is largest",
@@ -126,6 +137,9 @@ COLUMNS = {
     "without such data",
     "interventional_ci_low": "2.5 % bound",
     "interventional_ci_high": "97.5 % bound",
+    "interventional_se": "standard error of interventional_effect",
+    "interventional_agree": "whether it has the sign of the epistasis and its interval excludes zero: yes, no, or NA "
+    "without such data",
     "interventional_q": "Benjamini-Hochberg q of no interaction in the measured values",
     "interventional_source": "four cells, with the number of backgrounds, or regression, with that of sequences",
     "seeds_supporting": "replicates with the same sign and more than minimum_effect",
@@ -152,6 +166,7 @@ def decide(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:
     """
     # What was not measured, such as arrangements of fixed sites, is unknown.
     pairs = pairs.reindex(columns=list(COLUMNS))
+    pairs["interventional_agree"] = [_agrees(row) for row in pairs.to_dict("records")]
     pairs["logic"] = [_logic(row) for row in pairs.to_dict("records")]
     decisions = [_verdict(row, config) for row in pairs.to_dict("records")]
     pairs["verdict"] = [verdict for verdict, _ in decisions]
@@ -168,7 +183,7 @@ def _verdict(row: Mapping[Hashable, Any], config: InteractionsConfig) -> tuple[s
     larger than with a control in the same sequences, and of one sign in most replicates: on the latent
     scale where a global nonlinearity bends the readout, else on the readout's own.
     """
-    too_few = row["n_sequences"] < config.min_instances or row["n_replicates"] < config.min_replicates
+    too_few = row["n_pairs"] < config.min_instances or row["n_replicates"] < config.min_replicates
     if too_few:
         return INSUFFICIENT, "L0"
     attention = bool(row["candidate"])
@@ -229,6 +244,14 @@ _LATENT = (
 )  # fmt: skip
 
 
+def _agrees(row: Mapping[Hashable, Any]) -> str:
+    """Whether measured values show an interaction of the sign that the model's has."""
+    low, high = row["interventional_ci_low"], row["interventional_ci_high"]
+    if not np.isfinite(row["interventional_effect"]) or not np.isfinite(row["epistasis_effect"]):
+        return "NA"
+    return "yes" if (low if row["epistasis_effect"] > 0 else -high) > 0 else "no"
+
+
 def _logic(row: Mapping[Hashable, Any]) -> str:
     """Shape of the interaction from its sign and the main effects of the sites without each other."""
     effect, minimum = row["epistasis_effect"], row["minimum_effect"]
@@ -245,9 +268,9 @@ def _logic(row: Mapping[Hashable, Any]) -> str:
 
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
-    name = f"{row['motif_a']} x {row['motif_b']}: {row['verdict']}"
+    name = f"{row['tf_a']} x {row['tf_b']}: {row['verdict']}"
     if row["verdict"] == INSUFFICIENT:
-        return f"{name} ({row['n_sequences']:.0f} sequences hold both, {row['n_replicates']:.0f} replicates)."
+        return f"{name} ({row['n_pairs']:.0f} sequences hold both, {row['n_replicates']:.0f} replicates)."
     if row["verdict"] == NOT_TESTED:
         return f"{name}."
     parts = [
@@ -263,8 +286,8 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
     if row["orientation_q"] < _TOLD_Q:
         larger = (row["orientation_effect"] > 0) == (row["epistasis_effect"] > 0)
         parts.append(f"larger on {'the same strand' if larger else 'opposite strands'}")
-    if np.isfinite(row["attention_effect_bits"]):
-        parts.append(f"co-attention {row['attention_effect_bits']:+.1f} bits")
+    if np.isfinite(row["attention_effect"]):
+        parts.append(f"co-attention {row['attention_effect']:+.1f} bits")
     if np.isfinite(row["cooccurrence_logodds"]):
         parts.append(f"co-occurrence log odds {row['cooccurrence_logodds']:+.1f}")
     if np.isfinite(row["balanced_epistasis"]):

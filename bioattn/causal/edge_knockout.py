@@ -29,14 +29,21 @@ def rows_with_scores(model: SequenceModel, n_tokens: int) -> int:
 
 
 @contextmanager
-def cut_edges(model: SequenceModel, edges_BQK: Tensor) -> Iterator[None]:
-    """While open, no query reads the keys marked True in `edges_BQK`, bool, in any layer or head.
+def cut_edges(model: SequenceModel, edges_BQK: Tensor, *, head: int | None = None) -> Iterator[None]:
+    """While open, no query reads the keys marked True in `edges_BQK`, bool, in any layer or head, or in one head.
+
+    `head` counts all heads: layer * n_heads + head.
 
     Tokens are those of the sequence; a token that the model puts before them is
     not cut off. The remaining attention of a query is renormalised. The model is not changed.
     """
     edges = F.pad(edges_BQK, (model.n_prefix, 0, model.n_prefix, 0))[:, None]
-    with taps.edit(model, {f"layer.{i}.attn.scores": taps.cut(edges) for i in range(model.n_layers)}):
+    layers = range(model.n_layers)
+    if head is not None:
+        layer, within = divmod(head, model.n_heads)
+        layers = range(layer, layer + 1)
+        edges = edges & (torch.arange(model.n_heads, device=edges.device) == within)[:, None, None]
+    with taps.edit(model, {f"layer.{i}.attn.scores": taps.cut(edges) for i in layers}):
         yield
 
 
@@ -141,7 +148,9 @@ def tail_with_messages(
             return model.tail(hidden, keep)
 
 
-def tail_with_cut(model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: Tensor) -> Tensor:
-    """Readouts (B, T) of stem tokens with edges, bool (B, Q, K), cut."""
-    with cut_edges(model, edges.to(hidden.device)):
+def tail_with_cut(
+    model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: Tensor, *, head: int | None = None
+) -> Tensor:
+    """Readouts (B, T) of stem tokens with edges, bool (B, Q, K), cut: see `cut_edges`."""
+    with cut_edges(model, edges.to(hidden.device), head=head):
         return model.tail(hidden, keep)

@@ -124,9 +124,14 @@ class Insertions:
         return self._readouts(row, (a, b))
 
     @torch.inference_mode()
-    def cells(self, row: NDArray[np.int64], a: Placed, b: Placed, cut: Cut) -> list[NDArray[np.float64]]:
-        """Readouts with both motifs, the first, the second and neither, with edges between their places cut."""
-        return [self._readouts(row, placed, (a, b), cut) for placed in ((a, b), (a,), (b,), ())]
+    def cells(
+        self, row: NDArray[np.int64], a: Placed, b: Placed, cut: Cut, *, head: int | None = None
+    ) -> list[NDArray[np.float64]]:
+        """Readouts with both motifs, the first, the second and neither, with edges between their places cut.
+
+        In all heads, or in one: layer * n_heads + head.
+        """
+        return [self._readouts(row, placed, (a, b), cut, head=head) for placed in ((a, b), (a,), (b,), ())]
 
     @torch.inference_mode()
     def both_cut(
@@ -248,6 +253,7 @@ class Insertions:
         between: tuple[Placed, Placed] | None = None,
         cut: Cut | None = None,
         shift: NDArray[np.int64] | None = None,
+        head: int | None = None,
     ) -> NDArray[np.float64]:
         """Readouts (R,) of backgrounds with motifs placed, and edges cut between the places of two."""
         size = BATCH if cut is None else rows_with_scores(self.model, self._n_tokens)
@@ -264,7 +270,7 @@ class Insertions:
                         by = sign * self._tensor(shift[some])[:, None]
                         ends = [end + by for end in ends]
                     edges = cut(ends[0][:, 0], ends[0][:, 1], ends[1][:, 0], ends[1][:, 1], self._n_tokens)
-                    found = tail_with_cut(self.model, hidden, keep, edges)
+                    found = tail_with_cut(self.model, hidden, keep, edges, head=head)
                 result[some] += found[:, self.readout].double().cpu().numpy()
         return result / len(self._strands)
 

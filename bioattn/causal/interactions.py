@@ -20,13 +20,16 @@ from bioattn.causal.epistasis import instance_effects, minimum_effect, pair_stat
 from bioattn.causal.knock_in_statistics import knock_in_statistics
 from bioattn.causal.measured import COLUMNS as EVIDENCE
 from bioattn.causal.measured import measured_interactions
-from bioattn.causal.nulls import benjamini_hochberg, benjamini_yekutieli
+from bioattn.causal.motif_effects import COLUMNS as MOTIF_COLUMNS
+from bioattn.causal.motif_effects import motif_effects
+from bioattn.causal.nulls import benjamini_hochberg, benjamini_yekutieli, mean_interval
+from bioattn.causal.pair_heads import carrying_heads
 from bioattn.causal.sensitivity import sensitivity
 from bioattn.causal.syntax import syntax_statistics
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.errors import DataError
-from bioattn.explain.coattention import CoAttention
+from bioattn.explain.coattention import FLAVOURS, CoAttention, strongest
 from bioattn.explain.hits import find_hits
 from bioattn.explain.pairs import PairData
 from bioattn.io.measured import Measured
@@ -100,6 +103,8 @@ def interactions(
     table["epistasis_q"] = benjamini_hochberg(table["epistasis_p"])
     table["epistasis_q_by"] = benjamini_yekutieli(table["epistasis_p"])
     table["edge_knockout_q"] = benjamini_hochberg(table["edge_knockout_p"])
+    if "head_p" in table:
+        table["head_q"] = benjamini_hochberg(table["head_p"])
     clean = pd.concat(list(knockouts)).groupby(_PAIR)["clean"].mean().rename("clean_fraction").reset_index()
     codes = alphabet.encode_batch(sequences["sequence"].tolist())
     gc, length = gc_content(codes), (codes != alphabet.PAD).sum(1)
@@ -126,6 +131,31 @@ def interactions(
     return decide(_named(table, data, attention), run.interactions)
 
 
+def single_motifs(run: RunConfig, data: PairData, interventions: Interventions) -> pd.DataFrame:
+    """What each motif does alone: from the knock-ins of the tested pairs, or for motifs in none of them, the screen.
+
+    Returns
+    -------
+    DataFrame
+        Columns as in `bioattn.causal.motif_effects.COLUMNS`, largest effects first.
+    """
+    options = {"n_motifs": data.n_motifs, "permutations": run.interactions.permutations, "seed": run.seed}
+    deep, shallow = (motif_effects(cells, **options) for cells in (interventions.knock_ins, interventions.screens))
+    table = pd.concat([deep, shallow[~shallow["motif"].isin(deep["motif"])]], ignore_index=True)
+    table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy(dtype=np.float64))
+    index = table.pop("motif").to_numpy(dtype=np.int64)
+    n_hits = np.bincount(data.best_hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
+    table = table.assign(
+        tf=[data.motifs[i].name for i in index],
+        motif_id=[data.motifs[i].motif_id for i in index],
+        family=[data.motifs[i].family for i in index],
+        members=[", ".join(data.members[i]) for i in index],
+        n_hits=n_hits[index],
+    )
+    order = table["effect"].abs().sort_values(ascending=False).index
+    return table.loc[order, list(MOTIF_COLUMNS)].reset_index(drop=True)
+
+
 def _effects(run: RunConfig, data: PairData, interventions: Interventions) -> pd.DataFrame:
     """Statistics of pairs: of knock-ins with what knock-outs say beside them, or of knock-outs alone."""
     config = run.interactions
@@ -140,6 +170,13 @@ def _effects(run: RunConfig, data: PairData, interventions: Interventions) -> pd
             config=config,
             seed=run.seed,
         )
+        carrying = carrying_heads(
+            interventions.knock_ins,
+            minimum=float(found["minimum_effect"].iloc[0]),
+            permutations=config.permutations,
+            seed=run.seed,
+        )
+        found = found.merge(carrying, how="left", on=_PAIR)
         groups = pd.concat(effects).groupby(_PAIR)["epistasis"]
         sizes = effects[0].groupby(_PAIR).size().rename("n_instances")
         found = found.merge(pd.concat([groups.mean().rename("epistasis_ko"), sizes], axis=1), how="left", on=_PAIR)
@@ -209,7 +246,14 @@ def _in_the_world(
 def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]) -> pd.DataFrame:
     """Table with motif names in place of indices, and which head reads which motif."""
     table = table.copy()
-    effect = np.stack([a.effect for a in attention])
+    a, b = table["motif_a"].to_numpy(), table["motif_b"].to_numpy()
+    for flavour in FLAVOURS[1:]:
+        values = np.mean([strongest(each.flavours[flavour]) for each in attention], axis=0)
+        table[f"attention_{flavour}_bits"] = values[a, b]
+    low, high = mean_interval(np.stack([each.strongest for each in attention])[:, a, b])
+    table["attention_ci_low"], table["attention_ci_high"] = low, high
+    table["n_seqs"] = table["n_sequences"] + table["n_too_close"]
+    effect = np.stack([each.effect for each in attention])
     heads, directions = [], []
     for a, b in table[_PAIR].to_numpy():
         both = np.stack([effect[:, :, a, b], effect[:, :, b, a]], axis=-1)  # (R, C, direction)
@@ -229,5 +273,7 @@ def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]
         table[f"motif_id_{side}"] = [data.motifs[i].motif_id for i in index]
         table[f"family_{side}"] = [data.motifs[i].family for i in index]
         table[f"members_{side}"] = [", ".join(data.members[i]) for i in index]
-        table[f"motif_{side}"] = [data.motifs[i].name for i in index]
-    return table
+        table[f"tf_{side}"] = [data.motifs[i].name for i in index]
+    return table.drop(columns=_PAIR).rename(
+        columns={"attention_effect_bits": "attention_effect", "n_sequences": "n_pairs"}
+    )

@@ -28,6 +28,8 @@ from bioattn.models import SequenceModel
 _ARRANGEMENTS = 8
 #: Pairs of a motif and another one's decoy, whose epistasis is that of nothing.
 _DECOY_PAIRS = 120
+#: Backgrounds in which edges are cut in one head at a time.
+_HEAD_BACKGROUNDS = 16
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,9 @@ class KnockIn:
         edges : bool
             Also cut edges: between the tokens that the two insertions change ("_cut"), from
             all other tokens to these as well ("_isolated"), and between two other places at the
-            same distance ("y11_moved"; NaN without room); and patch the messages between the two
-            places ("y11_patched").
+            same distance ("y11_moved"; NaN without room); patch the messages between the two
+            places ("y11_patched"); and cut them in one head at a time ("epistasis_cut_LAYER.HEAD": the
+            epistasis then; in the first sixteen backgrounds, NaN elsewhere).
 
         Returns
         -------
@@ -173,6 +176,7 @@ class KnockIn:
                 values = inserted.cells(row, first, second, cut)
                 cells |= {f"{name}_{ending}": each for name, each in zip(names, values, strict=True)}
             shift, room = self._shift(row, first, second)
+            cells |= self._by_head(row, first, second)
             cells["y11_patched"] = inserted.both_patched(row, first, second)
             cells["y11_moved"] = np.where(room, inserted.both_cut(row, first, second, between, shift=shift), np.nan)
         distance = slots.centre[row, 1 - slot_a] - slots.centre[row, slot_a]
@@ -197,6 +201,18 @@ class KnockIn:
         cells["y1c"][real] = self.inserted.both(some, Placed(a.motif[real], a.slot[real]), Placed(decoy, slot))
         cells["y0c"][real] = self.inserted.single[decoy, some, slot]
         return cells
+
+    def _by_head(self, row: NDArray[np.int64], a: Placed, b: Placed) -> dict[str, NDArray[np.float64]]:
+        """Epistasis with the edges between the places cut in each head alone."""
+        model, some = self.inserted.model, row < _HEAD_BACKGROUNDS
+        first, second = (Placed(each.motif[some], each.slot[some]) for each in (a, b))
+        found = {}
+        for head in range(model.n_layers * model.n_heads):
+            y11, y10, y01, y00 = self.inserted.cells(row[some], first, second, between, head=head)
+            values = np.full(len(row), np.nan)
+            values[some] = y11 - y10 - y01 + y00
+            found[f"epistasis_cut_{head // model.n_heads}.{head % model.n_heads}"] = values
+        return found
 
     def _shift(self, row: NDArray[np.int64], a: Placed, b: Placed) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Random shift (R,), in tokens, of both places to others at the same distance, and whether there is room."""

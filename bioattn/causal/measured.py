@@ -12,7 +12,7 @@ from bioattn.explain.hits import presence_of
 
 #: Columns of evidence, beside motif_a and motif_b.
 COLUMNS = (
-    "interventional_effect", "interventional_ci_low", "interventional_ci_high", "interventional_q",
+    "interventional_effect", "interventional_se", "interventional_ci_low", "interventional_ci_high", "interventional_q",
     "interventional_source",
 )  # fmt: skip
 _PAIR = ["motif_a", "motif_b"]
@@ -51,7 +51,7 @@ def measured_interactions(
     Returns
     -------
     DataFrame
-        motif_a, motif_b, and `COLUMNS`: double difference of the values, its 95 % interval,
+        motif_a, motif_b, and `COLUMNS`: double difference of the values, its standard error and 95 % interval,
         q (Benjamini-Hochberg over pairs) and where it comes from. NaN where nothing says anything.
     """
     presence, twice = (presence_of(hits[hits["copy"] == copy], len(codes), n_motifs) for copy in (0, 1))
@@ -63,8 +63,8 @@ def measured_interactions(
     width = stats.norm.ppf(0.975) * error
     found = pd.DataFrame(
         {
-            **table[_PAIR], "interventional_effect": effect, "interventional_ci_low": effect - width,
-            "interventional_ci_high": effect + width, "p_value": p_values,
+            **table[_PAIR], "interventional_effect": effect, "interventional_se": error,
+            "interventional_ci_low": effect - width, "interventional_ci_high": effect + width, "p_value": p_values,
             "interventional_source": np.where(np.isfinite(effect), f"regression, n = {len(codes)}", ""),
         }
     )  # fmt: skip
@@ -81,9 +81,8 @@ def measured_interactions(
             mean, spread = differences.mean(), stats.sem(differences)
             low, high = stats.t.interval(0.95, n - 1, mean, spread) if spread > 0 else (mean, mean)
             p_value = stats.ttest_1samp(differences, 0).pvalue if spread > 0 else float(mean == 0)
-            found.loc[i, ["interventional_effect", "interventional_ci_low", "interventional_ci_high", "p_value"]] = (
-                mean, low, high, p_value,
-            )  # fmt: skip
+            numbers = ["interventional_effect", "interventional_se", "interventional_ci_low", "interventional_ci_high"]
+            found.loc[i, [*numbers, "p_value"]] = mean, spread, low, high, p_value
             found.loc[i, "interventional_source"] = f"four cells, {n} backgrounds"
     found["interventional_q"] = benjamini_hochberg(found.pop("p_value"))
     return found[[*_PAIR, *COLUMNS]]

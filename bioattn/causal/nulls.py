@@ -54,6 +54,19 @@ def minimum_effect_p(replicates: NDArray[np.float64], minimum: float) -> float:
     return float(stats.t.sf(excess / error, n - 1))
 
 
+def mean_interval(
+    values: NDArray[np.float64], *, level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the t interval of the mean over replicates, the first axis of `values`; NaN with fewer than two."""
+    n = len(values)
+    if n < 2:
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing.copy()
+    margin = stats.t.isf((1 - level) / 2, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
+    mean = values.mean(0)
+    return mean - margin, mean + margin
+
+
 def crossed_interval(values: NDArray[np.float64], *, level: float = 0.95) -> tuple[float, float]:
     """Interval of the mean of `values` (R, I): R replicates and the same I instances, both drawn at random.
 

@@ -14,7 +14,7 @@ from bioattn.causal.sites import drawn_sites
 from bioattn.causal.syntax import Syntax
 from bioattn.config import RunConfig
 from bioattn.errors import ConfigError
-from bioattn.explain.coattention import CoAttention, candidate_table, pair_attention
+from bioattn.explain.coattention import FLAVOURS, CoAttention, candidate_table, pair_attention
 from bioattn.explain.coattention import coattention as centred
 from bioattn.explain.pairs import PairData, choose_pairs
 from bioattn.models import SequenceModel
@@ -23,9 +23,13 @@ Pair = tuple[int, int]
 
 
 def measure_coattention(run: RunConfig, model: SequenceModel, data: PairData) -> CoAttention:
-    """Co-attention of all pairs, with its null."""
+    """Co-attention of all pairs, with its null, and what it is in other flavours."""
+    raw, *others = (
+        pair_attention(model, data.codes, data.hits, data.instances, flavour=flavour, readout=run.task.readout)
+        for flavour in FLAVOURS
+    )
     return centred(
-        pair_attention(model, data.codes, data.hits, data.instances),
+        raw,
         data.hits,
         data.instances,
         n_motifs=data.n_motifs,
@@ -34,6 +38,7 @@ def measure_coattention(run: RunConfig, model: SequenceModel, data: PairData) ->
         token_bp=model.token_bp,
         permutations=run.interactions.permutations,
         seed=run.seed,
+        flavours=dict(zip(FLAVOURS[1:], others, strict=True)),
     )
 
 

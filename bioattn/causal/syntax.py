@@ -19,8 +19,9 @@ from bioattn.data import alphabet
 from bioattn.explain.tracks import shuffled
 from bioattn.models import SequenceModel
 
-#: Distances that are compared; what is kept of all motifs grows with them.
+#: Distances that are compared, and the memory that what is kept of all motifs at these may take.
 _MOST_DISTANCES = 20
+_MOST_BYTES = 2**31
 _ARRANGEMENT = ["motif_a", "motif_b", "instance", "distance_bp", "same_strand"]
 _BOOTSTRAP = 1000
 
@@ -36,7 +37,7 @@ class Syntax:
         Letters of a site of each motif for each of N backgrounds.
     step_bp : int
         Step of the grid of distances, which goes up to half of the shortest background; of more than twenty,
-        twenty are taken, evenly spread.
+        twenty are taken, evenly spread, or as many as 2 GiB hold.
     readout : int
     """
 
@@ -60,7 +61,7 @@ class Syntax:
         shortest = int(length[chosen].min())
         farthest = min(shortest // 2, shortest - widest)
         grid = np.arange(widest + clear_bp(model), farthest + 1, step_bp)
-        spread = np.linspace(0, len(grid) - 1, min(len(grid), _MOST_DISTANCES))
+        spread = np.linspace(0, len(grid) - 1, min(len(grid), _MOST_DISTANCES, _affordable(model, sites)))
         self.distances = grid[np.round(spread).astype(np.int64)]
         # Four slots for each distance: left and right, each on both strands.
         place = np.stack([-(self.distances // 2), self.distances - self.distances // 2], 1).ravel()
@@ -103,6 +104,15 @@ class Syntax:
             }
         )
         return table.groupby(_ARRANGEMENT, as_index=False).mean()
+
+
+def _affordable(model: SequenceModel, sites: Sequence[NDArray[np.uint8]]) -> int:
+    """Distances for which the tokens of all motifs fit into memory; four at least."""
+    widest = max(letters.shape[1] for letters in sites)
+    touched = (widest + 2 * (model.receptive_field_bp // 2)) // model.token_bp + 2
+    width = next(model.parameters()).element_size() * model.readout.in_features * touched
+    strands = 2 if model.average_strands else 1
+    return max(4, _MOST_BYTES // (4 * strands * sum(map(len, sites)) * width))
 
 
 def syntax_statistics(replicates: Sequence[pd.DataFrame], *, permutations: int, seed: int) -> pd.DataFrame:

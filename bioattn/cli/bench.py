@@ -16,7 +16,7 @@ from bioattn.config import InteractionsConfig, digest
 from bioattn.errors import ConfigError, DataError
 from bioattn.io.files import replacing_folder, write_text
 from bioattn.io.tables import read_parquet, read_tsv, write_parquet, write_tsv
-from bioattn.plot.bench import arm_name, calibration_curves, precision_bars
+from bioattn.plot.bench import arm_name, calibration_curves, dose_response, has_doses, precision_bars
 from bioattn.plot.save import svg_bytes
 from bioattn.plot.style import figure_of
 from bioattn.report.bench import build_scoreboard
@@ -29,7 +29,8 @@ def bench(
     suite: Annotated[str, typer.Option(help=f"Suite: {', '.join(SUITES)}.")],
     out: Annotated[Path, typer.Option(help="Folder for pairs, scores, costs and summary.")],
     regime: Annotated[
-        str, typer.Option(help="observational, randomised, or mixedF with a randomised share F such as mixed0.25.")
+        str,
+        typer.Option(help="observational, randomised, twins, or mixedF with a randomised share F such as mixed0.25."),
     ] = "observational",
     training: Annotated[str, typer.Option(help=f"{', '.join(TRAININGS)}.")] = "plain",
     seed: Annotated[
@@ -90,6 +91,7 @@ def scoreboard(
             write_tsv(folder / f"{name}.tsv", tables[name], record)
         for name, axes in {
             "precision": precision_bars(tables["ranking"]), "calibration": calibration_curves(tables["calibration"]),
+            **({"dose": dose_response(tables["demonstration"])} if has_doses(tables["demonstration"]) else {}),
         }.items():  # fmt: skip
             (folder / f"{name}.svg").write_bytes(svg_bytes(figure_of(axes)))
         write_text(folder / "report.html", build_scoreboard(tables, {name: SUITES[name].about for name in SUITES}))

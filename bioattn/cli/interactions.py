@@ -8,8 +8,9 @@ import pandas as pd
 import typer
 
 from bioattn.causal.decide import COLUMNS
-from bioattn.causal.interactions import Interventions
+from bioattn.causal.interactions import Interventions, single_motifs
 from bioattn.causal.interactions import interactions as combine
+from bioattn.causal.motif_effects import COLUMNS as SINGLE_COLUMNS
 from bioattn.causal.syntax import spacing_curves
 from bioattn.cli.options import Fold, Hits, Run, Sequences, Settings, Split, step_record
 from bioattn.config import load_run
@@ -30,7 +31,7 @@ def interactions(
     candidates: Annotated[Path, typer.Option(help="Table of the verb candidates.")],
     coattention: Annotated[list[Path], typer.Option(help="Co-attention of one model; repeat for every replicate.")],
     knockout: Annotated[list[Path], typer.Option(help="Knock-outs in the same models, in the same order.")],
-    out: Annotated[Path, typer.Option(help="Folder for interactions.tsv, columns.tsv and spacing.tsv.")],
+    out: Annotated[Path, typer.Option(help="Folder for interactions.tsv, columns.tsv, spacing.tsv and motifs.tsv.")],
     screen: Annotated[list[Path] | None, typer.Option(help="Screen of all pairs in the same models.")] = None,
     knockin: Annotated[list[Path] | None, typer.Option(help="Knock-ins in the same models.")] = None,
     syntax: Annotated[list[Path] | None, typer.Option(help="Arrangements in the same models.")] = None,
@@ -72,8 +73,14 @@ def interactions(
         dictionary = pd.DataFrame(COLUMNS.items(), columns=["column", "definition"])
         write_tsv(folder / "columns.tsv", dictionary, record)
         curves = spacing_curves(interventions.syntaxes, seed=chosen.seed)
+        if interventions.knock_ins:
+            single = single_motifs(chosen, data, interventions)
+            write_tsv(folder / "motifs.tsv", single, record)
+            told = pd.DataFrame(SINGLE_COLUMNS.items(), columns=["column", "definition"])
+            write_tsv(folder / "motif_columns.tsv", told, record)
         names = dict(enumerate(motif.name for motif in data.motifs))
-        curves = curves.assign(motif_a=curves["motif_a"].map(names), motif_b=curves["motif_b"].map(names))
+        for end in ("a", "b"):
+            curves.insert(0 if end == "a" else 1, f"tf_{end}", curves.pop(f"motif_{end}").map(names))
         write_tsv(folder / "spacing.tsv", curves, record)
     verdicts = result["verdict"].value_counts()
     typer.echo(f"{out}: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))

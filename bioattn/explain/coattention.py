@@ -13,7 +13,7 @@ Co-attention is correlation. A pair that passes is a candidate, nothing more.
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ _BATCH = 128
 
 #: What is read between two sites: see `pair_attention`.
 Flavour = Literal["raw", "norm", "attr"]
+#: All of them; the first is the one that is tested.
+FLAVOURS: tuple[Flavour, ...] = ("raw", "norm", "attr")
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class CoAttention:
         Largest effect over heads and both directions, for R permutations of identities.
     n_heads : int
         Heads per layer.
+    flavours : mapping of str to ndarray, shape (C, M, M)
+        Effect of other flavours ("norm", "attr"; of the latter's sizes), see `pair_attention`.
     """
 
     effect: NDArray[np.float64]
     null: NDArray[np.float64]
     n_heads: int
+    flavours: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def head_name(self, index: int) -> str:
         """Layer and head of an index C, e.g. "0.3"."""
@@ -68,7 +73,7 @@ class CoAttention:
     @property
     def strongest(self) -> NDArray[np.float64]:
         """Largest effect over heads and both directions, shape (M, M), symmetric."""
-        return _strongest(self.effect)
+        return strongest(self.effect)
 
 
 def footprint_tokens(start: NDArray, end: NDArray, token_bp: int) -> tuple[NDArray, NDArray]:
@@ -188,6 +193,7 @@ def coattention(
     token_bp: int,
     permutations: int,
     seed: int,
+    flavours: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> CoAttention:
     """Double-centred co-attention of motif pairs with its permutation null.
 
@@ -201,16 +207,18 @@ def coattention(
         Permutations of the identities of the motifs within sequences. The same
         seed gives the same permutations for every model, so that replicates can
         be averaged under the null too.
+    flavours : mapping of str to ndarray, shape (P, C, 2), optional
+        The same of other flavours, which get an effect, of their sizes, and no null.
 
     Returns
     -------
     CoAttention
     """
-    # One row per direction: the first half reads a <- b, the second b <- a.
-    bits = np.log2(np.concatenate([attention[..., 0], attention[..., 1]]) + 0.01 / n_tokens).astype(np.float64)
-    distance = (instances["gap_bp"].to_numpy() // token_bp).astype(np.intp)
-    sequence = instances["sequence"].to_numpy().astype(np.intp)
-    bits = _centre(bits, [np.tile(distance, 2), np.tile(sequence, 2)])
+    factors = [
+        np.tile((instances["gap_bp"].to_numpy() // token_bp).astype(np.intp), 2),
+        np.tile(instances["sequence"].to_numpy().astype(np.intp), 2),
+    ]
+    bits = _centred_bits(attention, 0.01 / n_tokens, factors)
     hit_a, hit_b = instances["hit_a"].to_numpy(), instances["hit_b"].to_numpy()
     query, key = np.concatenate([hit_a, hit_b]), np.concatenate([hit_b, hit_a])
 
@@ -227,8 +235,24 @@ def coattention(
         shuffled = np.empty_like(known)
         shuffled[by_owner] = known[np.lexsort((draw.random(len(known)), owner))]
         given = shuffled[of]
-        null[r] = _strongest(_pair_effects(bits, given[query], given[key], n_motifs))
-    return CoAttention(effect, null, n_heads)
+        null[r] = strongest(_pair_effects(bits, given[query], given[key], n_motifs))
+    others = {
+        name: _pair_effects(
+            _centred_bits(np.abs(values), 0.01 * float(np.abs(values).mean()), factors),
+            label[query], label[key], n_motifs,
+        )
+        for name, values in (flavours or {}).items()
+    }  # fmt: skip
+    return CoAttention(effect, null, n_heads, others)
+
+
+def _centred_bits(values: NDArray[np.floating], floor: float, factors: list[NDArray[np.intp]]) -> NDArray[np.float64]:
+    """log2 of values (P, C, 2) above a floor, less distance and sequence; one row per direction, (2 P, C).
+
+    The first half reads a <- b, the second b <- a.
+    """
+    stacked = np.concatenate([values[..., 0], values[..., 1]]).astype(np.float64)
+    return _centre(np.log2(stacked + max(floor, np.finfo(np.float64).tiny)), factors)
 
 
 def _place_of_best(hits: pd.DataFrame, best: pd.DataFrame) -> NDArray[np.intp]:
@@ -307,7 +331,7 @@ def _pair_effects(
     return np.stack(effects)
 
 
-def _strongest(effect: NDArray[np.float64]) -> NDArray[np.float64]:
+def strongest(effect: NDArray[np.float64]) -> NDArray[np.float64]:
     """Largest effect over heads and both directions, shape (M, M)."""
     both = np.maximum(effect, effect.transpose(0, 2, 1))
     return both.max(axis=0)
@@ -317,14 +341,17 @@ def save_coattention(path: str | Path, result: CoAttention, record: Mapping[str,
     """Write a co-attention result with its provenance record as npz, whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         note = np.frombuffer(json.dumps(dict(record)).encode(), dtype=np.uint8)
-        np.savez_compressed(file, effect=result.effect, null=result.null, n_heads=result.n_heads, record=note)
+        more: dict[str, Any] = {f"effect_{name}": values for name, values in result.flavours.items()}
+        np.savez_compressed(file, effect=result.effect, null=result.null, n_heads=result.n_heads, record=note, **more)
 
 
 def load_coattention(path: str | Path) -> tuple[CoAttention, dict[str, Any]]:
     """Co-attention result and record that `save_coattention` wrote. Raises `DataError` if it is not whole."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            result = CoAttention(file["effect"], file["null"], int(file["n_heads"]))
+            prefix = "effect_"
+            others = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+            result = CoAttention(file["effect"], file["null"], int(file["n_heads"]), others)
             return result, json.loads(file["record"].tobytes())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

@@ -72,6 +72,55 @@ def calibration_curves(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+#: Lines of the dose-response figure: column, name.
+_DOSE = (
+    ("auprc_attention", "average precision of attention"),
+    ("r_attention_truth", "r of attention and truth"),
+    ("auprc_epistasis", "average precision of epistasis"),
+    ("r_attention_epistasis", "r of attention and epistasis"),
+    ("hidden_epistasis", "epistasis of pairs with a hidden cause"),
+)
+
+
+def randomised_share(regime: str) -> float:
+    """Share of sequences whose motifs are placed at random, by the name of the regime; NaN for others."""
+    if regime.startswith("mixed"):
+        return float(regime.removeprefix("mixed"))
+    return {"observational": 0.0, "randomised": 1.0}.get(regime, float("nan"))
+
+
+def has_doses(table: pd.DataFrame) -> bool:
+    """Whether there are three shares of randomised sequences or more to draw `dose_response` of."""
+    plain = table[table["training"] == "plain"]
+    return bool((plain["regime"].map(randomised_share).dropna().groupby(plain["suite"]).nunique() > 2).any())
+
+
+@styled
+def dose_response(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What attention and epistasis have to do with the truth, against the share of randomised training sequences.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `bioattn.bench.scores.demonstration`; the suite with most shares is drawn.
+    """
+    columns = [name for name, _ in _DOSE]
+    require_columns(table, ["suite", "regime", "training", *columns], "the dose-response figure")
+    plain = table[table["training"] == "plain"]
+    plain = plain.assign(share=plain["regime"].map(randomised_share)).dropna(subset=["share"])
+    suite = plain.groupby("suite")["share"].nunique().idxmax()
+    part = plain[plain["suite"] == suite].sort_values("share")
+    ax = new_axes(4.6, 3.4) if ax is None else ax
+    for i, (name, label) in enumerate(_DOSE):
+        ax.plot(
+            part["share"], part[name], marker=_MARKERS[i], color=SERIES[i], markersize=5, linewidth=1.2, label=label
+        )
+    ax.axhline(0, color=MUTED, linewidth=0.6)
+    ax.set(xlabel=f"share of training sequences with motifs at random (suite {suite})", ylim=(-0.1, 1.15))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=1, labelcolor=INK)
+    return ax
+
+
 def arm_name(suite: str, regime: str, training: str) -> str:
     """Name of an arm: suite, regime, and how models were trained, if not plainly."""
     return f"{suite}, {regime}" + ("" if training == "plain" else f", {training}")

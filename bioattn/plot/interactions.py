@@ -1,10 +1,14 @@
 """Attention against effect, and the four cells of one double knock-out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bioattn.errors import DataError
+from bioattn.plot.logo import information_logo
 from bioattn.plot.style import FAINT, INK, MUTED, SERIES, TELLING, VERDICTS, new_axes, require_columns, styled
 
 #: Line style to marker, so that verdicts differ without colour too.
@@ -22,7 +26,7 @@ def attention_epistasis(
     Parameters
     ----------
     table : DataFrame
-        Columns motif_a, motif_b, verdict, attention_effect_bits, epistasis_effect.
+        Columns tf_a, tf_b, verdict, attention_effect, epistasis_effect.
     floor : float, optional
         Attention effect in bits from which a pair is a candidate.
     minimum : float, optional
@@ -30,10 +34,10 @@ def attention_epistasis(
     most_labels : int
         Pairs whose names are written.
     """
-    columns = ["motif_a", "motif_b", "verdict", "attention_effect_bits", "epistasis_effect"]
+    columns = ["tf_a", "tf_b", "verdict", "attention_effect", "epistasis_effect"]
     require_columns(table, columns, "the attention figure")
     ax = new_axes(4.9, 4.6) if ax is None else ax
-    known = table.dropna(subset=["attention_effect_bits", "epistasis_effect"])
+    known = table.dropna(subset=["attention_effect", "epistasis_effect"])
     if minimum is not None and pd.notna(minimum):
         ax.axhspan(-minimum, minimum, color=FAINT, alpha=0.5, linewidth=0, zorder=0)
     if floor is not None:
@@ -43,7 +47,7 @@ def attention_epistasis(
         rows = known[known["verdict"] == verdict]
         if len(rows):
             ax.plot(
-                rows["attention_effect_bits"], rows["epistasis_effect"], marker, color=VERDICTS[verdict].color,
+                rows["attention_effect"], rows["epistasis_effect"], marker, color=VERDICTS[verdict].color,
                 markersize=8 if verdict in TELLING else 5, markeredgecolor="white", markeredgewidth=0.6,
                 label=VERDICTS[verdict].short, linestyle="none",
             )  # fmt: skip
@@ -63,7 +67,7 @@ def _label_pairs(ax: Axes, known: pd.DataFrame, most: int) -> None:
     for i, row in enumerate(telling.loc[order].itertuples()):
         # Neighbours in rank often lie close: every other label goes below its point.
         ax.annotate(
-            f"{row.motif_a} - {row.motif_b}", (row.attention_effect_bits, row.epistasis_effect),
+            f"{row.tf_a} - {row.tf_b}", (row.attention_effect, row.epistasis_effect),
             xytext=(6, 5 if i % 2 == 0 else -11), textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
 
@@ -92,3 +96,29 @@ def four_cells(means: np.ndarray, *, error: np.ndarray | None = None, title: str
     ax.set_title(title)
     ax.set_ylabel("readout (dashed: additive)")
     return ax
+
+
+@styled
+def pair_figure(means: np.ndarray, ppms: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
+    """The logos of two motifs above each other, and their four cells below (`four_cells`).
+
+    Parameters
+    ----------
+    means : ndarray, shape (4,)
+        Readout in the order neither, a only, b only, both.
+    ppms : two ndarrays (A=4, W)
+        Matrices of a and b.
+    names : two str
+    """
+    figure = Figure(figsize=(3.2, 3.9), layout="constrained")
+    axes = figure.subplots(3, 1, height_ratios=[1, 1, 3.6])
+    for ax, ppm, name, letter in zip(axes, ppms, names, "ab", strict=False):
+        information_logo(ppm, ax=ax)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_ylabel("")
+        for side in ax.spines.values():
+            side.set_visible(False)
+        ax.set_title(f"{letter}: {name}", fontsize=8, loc="left")
+    four_cells(means, ax=axes[2])
+    return figure

@@ -11,7 +11,7 @@ from bioattn.plot.style import INK, MUTED, TELLING, VERDICTS, new_axes, require_
 
 #: More names than this on one circle overlap.
 _MOST_NODES = 30
-_COLUMNS = ["motif_a", "motif_b", "verdict", "epistasis_effect"]
+_COLUMNS = ["tf_a", "tf_b", "verdict", "epistasis_effect"]
 
 
 def interaction_graph(table: pd.DataFrame, *, most_nodes: int = _MOST_NODES) -> nx.Graph:
@@ -26,10 +26,10 @@ def interaction_graph(table: pd.DataFrame, *, most_nodes: int = _MOST_NODES) -> 
     tested["_size"] = tested["epistasis_effect"].abs().fillna(0.0)
     graph = nx.Graph()
     for row in tested.sort_values(["_rank", "_size"], ascending=[True, False], kind="stable").to_dict("records"):
-        ends = {str(row["motif_a"]), str(row["motif_b"])}
+        ends = {str(row["tf_a"]), str(row["tf_b"])}
         if len(ends | set(graph)) > most_nodes:
             continue
-        graph.add_edge(str(row["motif_a"]), str(row["motif_b"]), verdict=row["verdict"], effect=row["epistasis_effect"])
+        graph.add_edge(str(row["tf_a"]), str(row["tf_b"]), verdict=row["verdict"], effect=row["epistasis_effect"])
     return graph
 
 
@@ -40,7 +40,7 @@ def interaction_network(table: pd.DataFrame, *, most_nodes: int = _MOST_NODES, a
     Parameters
     ----------
     table : DataFrame
-        Columns motif_a, motif_b, verdict, epistasis_effect.
+        Columns tf_a, tf_b, verdict, epistasis_effect.
     most_nodes : int
         Motifs drawn at most, those of the strongest pairs.
     """

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bioattn.plot.bench import arm_name, calibration_curves, precision_bars
+from bioattn.plot.bench import arm_name, calibration_curves, dose_response, has_doses, precision_bars
 from bioattn.report.blocks import Block, Pictures, Section, Text, picture
 from bioattn.report.build import render
 from bioattn.report.tables import plain_table
@@ -102,7 +102,18 @@ def _demonstration(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
         "where the data are interventional. Balanced: training sequences weighted so that motifs occur independently, "
         "which does not remove a hidden cause. Permuted: targets shuffled."
     )
-    return [Text(text), _table("demonstration", "Means over structural causal models", tables)]
+    table = tables["demonstration"]
+    dose = (
+        picture(
+            dose_response(table),
+            alt="Lines: agreement of attention and epistasis with the truth against the share of randomised sequences",
+            caption="Mean over structural causal models.",
+        )
+        if has_doses(table)
+        else None
+    )
+    pictures = [Pictures([dose])] if dose else []
+    return [Text(text), *pictures, _table("demonstration", "Means over structural causal models", tables)]
 
 
 def _table(name: str, title: str, tables: Mapping[str, pd.DataFrame]) -> Block:

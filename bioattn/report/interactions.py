@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bioattn.config import RunConfig
-from bioattn.plot.interactions import attention_epistasis, four_cells
+from bioattn.plot.interactions import attention_epistasis, four_cells, pair_figure
 from bioattn.plot.multiplicity import calls_against_hits
 from bioattn.plot.network import interaction_network
 from bioattn.plot.spacing import spacing_curve
@@ -41,7 +41,9 @@ from bioattn.report.words import MODEL_KINDS, VERDICT_BOX, VERDICT_MEANING
 INTERACTIONS = "interactions/table/interactions.tsv"
 _COLUMNS = "interactions/table/columns.tsv"
 _SPACING = "interactions/table/spacing.tsv"
-_NEEDED = ["motif_a", "motif_b", "verdict", "epistasis_effect", "attention_effect_bits"]
+_LIBRARY = "interactions/hits/library.parquet"
+_MOTIFS = "interactions/table/motifs.tsv"
+_NEEDED = ["tf_a", "tf_b", "verdict", "epistasis_effect", "attention_effect"]
 #: Rows in the page; browsers sort this many at once without a pause.
 _MOST_ROWS = 1500
 #: A larger table is not carried inside the page.
@@ -50,7 +52,7 @@ _MOST_CARDS = 6
 #: A smaller share of an epistasis is not named.
 _SHOWN = 0.005
 _COMPACT = [
-    "motif_a", "motif_b", "verdict", "epistasis_effect", "epistasis_q", "attention_effect_bits", "cooccurrence_logodds",
+    "tf_a", "tf_b", "verdict", "epistasis_effect", "epistasis_q", "attention_effect", "cooccurrence_logodds",
     "mediated_fraction", "seeds_supporting", "evidence_level",
 ]  # fmt: skip
 #: Columns shown under their effect, as an interval, when the table is compact.
@@ -90,9 +92,10 @@ def interactions_section(files: ResultFiles, run: RunConfig) -> Section:
     blocks.append(Text(_summary(pairs)))
     needed = attention_is_needed(files, run)
     blocks += [needed] if needed else []
-    blocks += _cards(pairs)
+    blocks += _cards(pairs, _matrices(files))
     blocks.append(Pictures(_pictures(pairs, run)))
     blocks += _syntax(files, pairs)
+    blocks += _single_motifs(files)
     dictionary = files.table(_COLUMNS, ["column", "definition"], needed_for="definition of the columns")
     if isinstance(dictionary, Notice):
         blocks.append(dictionary)
@@ -120,11 +123,21 @@ def _true(values: pd.Series) -> pd.Series:
 # ------------------------------------------------------------------------- cards
 
 
-def _cards(pairs: pd.DataFrame) -> list[Block]:
+def _matrices(files: ResultFiles) -> dict[str, np.ndarray]:
+    """PPM (A, W) of each motif by its accession; empty where there is no library."""
+    if not (files.root / _LIBRARY).exists():
+        return {}
+    table = files.table(_LIBRARY, ["motif_id", "ppm"], needed_for="logos of motifs")
+    if isinstance(table, Notice):
+        return {}
+    return {row["motif_id"]: np.asarray(row["ppm"], dtype=float).reshape(4, -1) for row in records(table)}
+
+
+def _cards(pairs: pd.DataFrame, matrices: dict[str, np.ndarray]) -> list[Block]:
     top = _standing_out(pairs)
     if top.empty:
         return [Text("No pair showed anything beyond chance that would deserve a card.")]
-    cards = [_pair_card(row) for row in records(top)]
+    cards = [_pair_card(row, matrices) for row in records(top)]
     return [Heading("The pairs that stand out"), Cards("", cards)]
 
 
@@ -136,24 +149,32 @@ def _standing_out(pairs: pd.DataFrame) -> pd.DataFrame:
     return telling.sort_values(["_order", "_size"], ascending=[True, False], kind="stable").head(_MOST_CARDS)
 
 
-def _pair_card(row: dict[str, Any]) -> Card:
+def _pair_card(row: dict[str, Any], matrices: dict[str, np.ndarray]) -> Card:
     effect = with_interval(row["epistasis_effect"], row.get("epistasis_ci_low"), row.get("epistasis_ci_high"))
     facts = [Fact("epistasis", effect)]
     facts += [Fact("logic", str(row["logic"]))] if _known(row.get("logic")) else []
-    facts.append(Fact("attention", f"{number(row['attention_effect_bits'])} bits"))
+    facts.append(Fact("attention", f"{number(row['attention_effect'])} bits"))
     if _known(row.get("epistasis_ko")) and str(row.get("design")) == "knock-in":
         agree = {"yes": " (agrees)", "no": " (disagrees)"}.get(str(row.get("design_agreement")), "")
         facts.append(Fact("knocked out", f"{number(row['epistasis_ko'])}{agree}"))
     if _known(row.get("mediated_fraction")):
         facts.append(Fact("through attention", _shares(row)))
+    if _known(row.get("carrying_head")):
+        facts.append(Fact("heads that carry it", f"{row['carrying_head']} ({percent(row['head_fraction'])})"))
+    elsewhere = {"balanced_epistasis": "motifs balanced", "gc_balanced_epistasis": "GC balanced"}
+    facts += [Fact(name, number(row[column])) for column, name in elsewhere.items() if _known(row.get(column))]
     if _known(row.get("cooccurrence_logodds")):
         facts.append(Fact("co-occurrence", f"{number(row['cooccurrence_logodds'])} (log odds)"))
+    for side in ("a", "b"):
+        others = [name for name in str(row.get(f"members_{side}") or "").split(", ") if name != str(row[f"tf_{side}"])]
+        if any(others):
+            facts.append(Fact(f"{row[f'tf_{side}']} stands for", listing(others)))
     if _known(row.get("seeds_supporting")) and _known(row.get("n_replicates")):
         facts.append(Fact("replicates", f"{number(row['seeds_supporting'])} of {number(row['n_replicates'])}"))
     text = str(row["sentence"]) if _known(row.get("sentence")) else VERDICT_MEANING.get(str(row["verdict"]), "")
     return Card(
-        f"{row['motif_a']} + {row['motif_b']}", text=text, chip=str(row["verdict"]),
-        verdict=verdict_slug(row["verdict"]), picture=_cells_picture(row), facts=facts,
+        f"{row['tf_a']} + {row['tf_b']}", text=text, chip=str(row["verdict"]),
+        verdict=verdict_slug(row["verdict"]), picture=_cells_picture(row, matrices), facts=facts,
     )  # fmt: skip
 
 
@@ -169,12 +190,12 @@ def _syntax(files: ResultFiles, pairs: pd.DataFrame) -> list[Block]:
     """Epistasis against distance and strands, of the pairs that have a card; nothing where sites are fixed."""
     if not (files.root / _SPACING).exists():
         return []
-    table = files.table(_SPACING, ["motif_a", "motif_b", "distance_bp", "epistasis"], needed_for="distances of pairs")
+    table = files.table(_SPACING, ["tf_a", "tf_b", "distance_bp", "epistasis"], needed_for="distances of pairs")
     if isinstance(table, Notice):
         return [table]
     pictures = []
     for row in records(_standing_out(pairs)):
-        part = table[(table["motif_a"] == row["motif_a"]) & (table["motif_b"] == row["motif_b"])]
+        part = table[(table["tf_a"] == row["tf_a"]) & (table["tf_b"] == row["tf_b"])]
         if len(part):
             pictures.append(_spacing_picture(row, part))
     if not pictures:
@@ -186,8 +207,34 @@ def _syntax(files: ResultFiles, pairs: pd.DataFrame) -> list[Block]:
     return [Heading("Distance, strands and order"), Text(text), Pictures(pictures)]
 
 
+def _single_motifs(files: ResultFiles) -> list[Block]:
+    """Table of single motifs; nothing where sites are fixed."""
+    if not (files.root / _MOTIFS).exists():
+        return []
+    columns = ["tf", "effect", "effect_ci_low", "effect_ci_high", "decoy_effect", "q_value", "seeds_supporting"]
+    table = files.table(_MOTIFS, columns, needed_for="effects of single motifs")
+    if isinstance(table, Notice):
+        return [table]
+    text = (
+        "A site of each motif is put into the same backgrounds, and in its place a decoy: its letters in another "
+        "order. q: of the difference."
+    )
+    ranges = [interval(low, high) for low, high in zip(table["effect_ci_low"], table["effect_ci_high"], strict=True)]
+    shown = table[[name for name in ("tf", "members", "n_hits", "effect") if name in table]].copy()
+    shown["95 % interval"], shown["of its decoy"] = ranges, table["decoy_effect"]
+    shown["q"], shown["replicates"] = table["q_value"], table["seeds_supporting"]
+    titles = {"tf": "motif", "members": "stands for", "n_hits": "sequences with a hit"}
+    return [
+        Heading("What single motifs do"),
+        Text(text),
+        plain_table(
+            "single-motifs", "Effect of putting in one motif, largest first", shown, titles=titles, sortable=True
+        ),
+    ]
+
+
 def _spacing_picture(row: dict[str, Any], curves: pd.DataFrame) -> Picture:
-    a, b = str(row["motif_a"]), str(row["motif_b"])
+    a, b = str(row["tf_a"]), str(row["tf_b"])
     tests = {"distance": "spacing_q", "strand": "orientation_q", "order": "order_q"}
     told = [f"{what} q = {p_value(row[name])}" for what, name in tests.items() if _known(row.get(name))]
     return picture(
@@ -197,11 +244,16 @@ def _spacing_picture(row: dict[str, Any], curves: pd.DataFrame) -> Picture:
     )
 
 
-def _cells_picture(row: dict[str, Any]) -> Picture | None:
+def _cells_picture(row: dict[str, Any], matrices: dict[str, np.ndarray]) -> Picture | None:
     if not all(_known(row.get(name)) for name in _CELLS):
         return None
     means = np.array([float(row[name]) for name in _CELLS])
     values = ", ".join(f"{name} {number(v)}" for name, v in zip(("neither", "A", "B", "both"), means, strict=True))
+    ids = [row.get(f"motif_id_{side}") for side in ("a", "b")]
+    if all(motif_id in matrices for motif_id in ids):
+        names = [str(row[f"tf_{side}"]) for side in ("a", "b")]
+        drawing = pair_figure(means, [matrices[str(motif_id)] for motif_id in ids], names)
+        return picture(drawing, alt=f"Logos of {' and '.join(names)}; bars: mean readout with {values}")
     return picture(four_cells(means), alt=f"Bars: mean readout with {values}")
 
 
@@ -214,7 +266,7 @@ def _known(value: object) -> bool:
 
 def _pictures(pairs: pd.DataFrame, run: RunConfig) -> list[Picture]:
     strong = pairs[pairs["verdict"].isin(TELLING)]
-    names = listing([f"{row['motif_a']}-{row['motif_b']} ({row['verdict']})" for row in records(strong.head(8))])
+    names = listing([f"{row['tf_a']}-{row['tf_b']} ({row['verdict']})" for row in records(strong.head(8))])
     minimum = pairs["minimum_effect"].dropna().iloc[0] if _has(pairs, "minimum_effect") else None
     return [
         picture(
@@ -241,7 +293,7 @@ def _multiplicity(pairs: pd.DataFrame) -> list[Picture]:
     claimed = pairs["verdict"].isin(["causal in model", "hidden (causal without attention)"])
     calls = pairs.assign(candidates=_true(pairs["candidate"]), claims=claimed)
     sides = [
-        calls[[f"motif_{side}", f"n_hits_{side}", "candidates", "claims"]].set_axis(
+        calls[[f"tf_{side}", f"n_hits_{side}", "candidates", "claims"]].set_axis(
             ["motif", "n_hits", "candidates", "claims"], axis=1
         )
         for side in ("a", "b")
@@ -310,7 +362,7 @@ def _pair_cell(column: str, row: dict[str, Any]) -> Cell:
     if column in _INTERVALS:
         low, high = _INTERVALS[column]
         return Cell(cell.text, below=interval(row.get(low), row.get(high)), sort=cell.sort)
-    if column == "attention_effect_bits" and _known(row.get("attention_q")):
+    if column == "attention_effect" and _known(row.get("attention_q")):
         return Cell(cell.text, below=f"q = {p_value(row['attention_q'])}", sort=cell.sort)
     if column == "seeds_supporting" and _known(row.get("n_replicates")):
         return Cell(f"{cell.text} of {number(row['n_replicates'])}", sort=cell.sort)
@@ -379,7 +431,8 @@ def join_truth(pairs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Pairs with the truth about each, whichever way round the two motifs are written."""
     key = ["_first", "_second"]
     known = ["class", "interaction", *(["depends_on"] if "depends_on" in truth else [])]
-    joined = _keyed(pairs).merge(_keyed(truth)[[*key, *known]], on=key, how="left")
+    named = truth.rename(columns={"motif_a": "tf_a", "motif_b": "tf_b"})
+    joined = _keyed(pairs).merge(_keyed(named)[[*key, *known]], on=key, how="left")
     joined = joined.assign(
         **{"class": joined["class"].fillna("NULL"), "interaction": joined["interaction"].fillna(0.0)}
     )
@@ -387,7 +440,7 @@ def join_truth(pairs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keyed(table: pd.DataFrame) -> pd.DataFrame:
-    ends = np.sort(table[["motif_a", "motif_b"]].astype(str).to_numpy(), axis=1)
+    ends = np.sort(table[["tf_a", "tf_b"]].astype(str).to_numpy(), axis=1)
     return table.assign(_first=ends[:, 0], _second=ends[:, 1])
 
 
@@ -410,8 +463,8 @@ def _truth_rows(joined: pd.DataFrame) -> list[list[Cell]]:
 
 
 def _designed(joined: pd.DataFrame) -> pd.DataFrame:
-    columns = ["class", "motif_a", "motif_b", "interaction"]
+    columns = ["class", "tf_a", "tf_b", "interaction"]
     columns += ["depends_on"] if "depends_on" in joined and joined["depends_on"].fillna("").ne("").any() else []
-    columns += ["epistasis_effect", "attention_effect_bits"]
+    columns += ["epistasis_effect", "attention_effect"]
     columns += [name for name in ("cooccurrence_logodds", "verdict") if name in joined]
     return joined[joined["class"] != "NULL"][columns]

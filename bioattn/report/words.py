@@ -159,18 +159,18 @@ MODEL_KINDS = {
 
 #: Short titles of interaction columns; the data dictionary gives the definitions.
 COLUMN_TITLES = {
-    "motif_a": "motif A",
-    "motif_b": "motif B",
+    "tf_a": "motif A",
+    "tf_b": "motif B",
     "verdict": "verdict",
     "epistasis_effect": "epistasis",
     "epistasis_q": "q",
-    "attention_effect_bits": "attention (bits)",
+    "attention_effect": "attention (bits)",
     "attention_q": "q, attention",
     "cooccurrence_logodds": "co-occurrence (log odds)",
     "mediated_fraction": "through attention",
     "seeds_supporting": "replicates",
     "evidence_level": "evidence",
-    "n_sequences": "sequences",
+    "n_pairs": "instances",
 }
 
 LIMITS = (

@@ -31,7 +31,7 @@ def test_a_unit_has_all_pairs_with_their_truth_and_every_method(folder: Path):
     assert len(pairs) == 66
     assert pairs["class"].value_counts().to_dict() == {"NULL": 60, "HIDDEN": 3, "AND": 2, "ADDITIVE": 1}
     assert (pairs["interaction"] != 0).sum() == 2 and {"verdict", "sentence", "truth_logodds"} <= set(pairs)
-    assert set(scores["method"]) == {*units.OURS, *WITH_MODEL, *WITHOUT_MODEL}
+    assert set(scores["method"]) == {*units.OURS, *units.SANITY, *WITH_MODEL, *WITHOUT_MODEL}
     assert scores.groupby("method").size().eq(66).all()
     assert read_record(folder / "a" / "pairs.parquet")["replicates"] == 2
     seconds = read_tsv(folder / "a" / "costs.tsv").set_index("step")["seconds"]

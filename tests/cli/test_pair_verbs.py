@@ -76,7 +76,7 @@ def test_every_pair_has_a_row_with_every_defined_column(folder: Path):
     table = read_tsv(folder / "table" / "interactions.tsv")
     dictionary = read_tsv(folder / "table" / "columns.tsv")
     assert len(table) == 66 and list(table.columns) == list(COLUMNS) == dictionary["column"].tolist()
-    assert (table[["n_hits_a", "n_hits_b"]].min(axis=1) >= table["n_sequences"]).all()
+    assert (table[["n_hits_a", "n_hits_b"]].min(axis=1) >= table["n_seqs"]).all()
     again = read_parquet(folder / "table" / "interactions.parquet")
     assert list(again) == list(table) and again["sentence"].tolist() == table["sentence"].tolist()
     assert set(table["verdict"]) <= set(VERDICTS) and table["sentence"].str.len().min() > 10
@@ -84,6 +84,15 @@ def test_every_pair_has_a_row_with_every_defined_column(folder: Path):
     assert (table["n_backgrounds"] == np.where(table["tested"], 16, 8)).all()
     assert table["epistasis_effect"].notna().all() and (table["verdict"] != NOT_TESTED).all()
     assert read_record(folder / "table" / "interactions.tsv")["n_replicates"] == len(SEEDS)
+
+
+def test_single_motifs_have_a_row_each(folder: Path):
+    """Twelve motifs with the columns of the dictionary; those of the tested pairs come from many backgrounds."""
+    table = read_tsv(folder / "table" / "motifs.tsv")
+    dictionary = read_tsv(folder / "table" / "motif_columns.tsv")
+    assert len(table) == 12 and list(table) == dictionary["column"].tolist()
+    assert table["effect"].abs().is_monotonic_decreasing and table["effect"].notna().all()
+    assert set(table["n_backgrounds"]) <= {8, 16} and (table["n_hits"] > 0).all()
 
 
 def test_untrained_models_support_no_pair(folder: Path):

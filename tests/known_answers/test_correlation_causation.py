@@ -24,7 +24,7 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
             folder: Path = tmp_path_factory.mktemp("unit")
             unit = run_unit(run, training=training, work_dir=folder, rivals=False)
             pairs = unit.pairs
-            size, bits = pairs["epistasis_effect"].abs(), pairs["attention_effect_bits"]
+            size, bits = pairs["epistasis_effect"].abs(), pairs["attention_effect"]
             acts = pairs["interaction"] != 0
             rows.append(
                 {

@@ -340,3 +340,31 @@ def test_decoy_pairs_join_a_motif_with_the_decoy_of_another():
         MOTIFS, some_sites(4), readout=0, seed=0,
     )  # fmt: skip
     assert sorted(made.decoy_pairs()) == [(0, 4), (0, 5), (1, 3), (1, 5), (2, 3), (2, 4)]
+
+
+def test_edges_cut_in_one_head_are_cut_in_no_other():
+    """Cut in the head whose output is all that counts, everything is as if cut in all heads; in another, as before."""
+    model = build(n_layers=2)
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            layer.attn.project_out.weight[:, 4:] = 0  # all but the first of three heads of width four
+        model.encoder.layer[1].attn.project_out.weight.zero_()
+    _, table = knocked_in(model)
+    assert epistasis(table).abs().max() > 1e-6
+    np.testing.assert_allclose(table["epistasis_cut_0.0"], epistasis(table, "_cut"), atol=1e-9)
+    for head in ("0.1", "0.2", "1.0"):
+        np.testing.assert_allclose(table[f"epistasis_cut_{head}"], epistasis(table), atol=1e-9)
+    assert sum(name.startswith("epistasis_cut_") for name in table) == 6
+
+
+def test_a_motif_is_put_beside_itself():
+    """Both copies are the same site: exchanging the places changes nothing, and main effects are those of one copy."""
+    model = build()
+    made, table = knocked_in(model, pairs=((1, 1), (0, 1)))
+    own = table[table["motif_a"] == 1]
+    row = own["instance"].to_numpy()
+    slot = np.where(made.backgrounds.a_left, 0, 1)[row]
+    one = np.ones(len(row), dtype=int)
+    swapped = made.inserted.both(row, Placed(one, 1 - slot), Placed(one, slot))
+    np.testing.assert_allclose(own["y11"], swapped, rtol=1e-9)
+    np.testing.assert_allclose(own["y10"], made.inserted.single[1, row, slot], rtol=1e-12)

@@ -47,7 +47,7 @@ def held_out(results: Path, run: str, metric: str, model: str = "transformer") -
 def verdicts(results: Path, run: str) -> pd.DataFrame:
     """Interaction table, by unordered pair."""
     table = read_tsv(results / run / "interactions" / "table" / "interactions.tsv")
-    pairs = [frozenset(pair) for pair in zip(table["motif_a"], table["motif_b"], strict=True)]
+    pairs = [frozenset(pair) for pair in zip(table["tf_a"], table["tf_b"], strict=True)]
     return table.assign(pair=pairs).set_index("pair")
 
 

@@ -19,7 +19,7 @@ def scored(seed: int, method: str, values: list[float], called: list[float] | No
     """Five pairs, of which the first two interact."""
     return pd.DataFrame(
         {
-            "motif_a": "x", "motif_b": list("abcde"), "class": ["AND", "AND", "HIDDEN", "NULL", "NULL"],
+            "tf_a": "x", "tf_b": list("abcde"), "class": ["AND", "AND", "HIDDEN", "NULL", "NULL"],
             "interaction": [1.0, 0.5, 0.0, 0.0, 0.0], "method": method, "score": values,
             "called": called or [NAN] * 5, **ARM, "seed": seed,
         }
@@ -59,8 +59,8 @@ def pairs(q_values: list[float]) -> pd.DataFrame:
     """Pairs with every sign of an interaction but for their q-values; the first half interact."""
     n = len(q_values)
     base = dict.fromkeys(COLUMNS, NAN) | {
-        "motif_a": "A", "motif_id_a": "M", "motif_b": "B", "motif_id_b": "N", "tested": True, "candidate": True,
-        "n_sequences": 300, "n_instances": 60, "n_replicates": 5, "seeds_supporting": 5, "attention_effect_bits": 2.0,
+        "tf_a": "A", "motif_id_a": "M", "tf_b": "B", "motif_id_b": "N", "tested": True, "candidate": True,
+        "n_pairs": 300, "n_instances": 60, "n_replicates": 5, "seeds_supporting": 5, "attention_effect": 2.0,
         "main_a": 0.1, "main_b": 0.1, "permutation_p": 0.002, "minimum_effect": 0.1, "mediated_fraction": 0.9,
         "cooccurrence_logodds": 0.0, "cooccurrence_q": 0.9, "scale": "readout", "design": "knock-in",
     }  # fmt: skip
@@ -94,11 +94,13 @@ def test_verdicts_are_held_against_what_is_right():
         [
             pd.DataFrame({"class": ["HIDDEN", "AND"], "verdict": "co-occurrence confounded", **ARM}),
             pd.DataFrame({"class": ["HIDDEN"], "verdict": "co-occurrence confounded", **ARM, "regime": "randomised"}),
+            pd.DataFrame({"class": ["HIDDEN"], "verdict": "co-occurrence confounded", **ARM, "regime": "mixed0.5"}),
         ]
     )
     right = scores.verdicts(table).set_index(["regime", "class"])["as_expected"]
     assert right.to_dict() == {
         ("observational", "HIDDEN"): True, ("observational", "AND"): False, ("randomised", "HIDDEN"): False,
+        ("mixed0.5", "HIDDEN"): True,
     }  # fmt: skip
 
 
@@ -128,7 +130,7 @@ def test_demonstration_joins_summaries_and_ranks():
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_suite_is_a_valid_run(suite: str):
     """Settings of each suite in each regime; replicates and sizes are those asked for."""
-    for regime in ("observational", "randomised", "mixed0.25"):
+    for regime in ("observational", "randomised", "twins", "mixed0.25"):
         run = run_of(suite, regime, 3, replicates=4, n_sequences=500, epochs=2)
         assert run.data.simulate is not None and run.data.simulate.n_sequences == 500
         assert run.train.seeds == [1, 2, 3, 4] and run.train.epochs == 2

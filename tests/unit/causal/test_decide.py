@@ -22,8 +22,8 @@ NAN = float("nan")
 #: A pair with every sign of an interaction and none of a common cause.
 INTERACTING = dict.fromkeys(COLUMNS, NAN) | {
     "scale": "readout", "design": "knock-in",
-    "motif_a": "A", "motif_b": "B", "motif_id_a": "M1", "motif_id_b": "M2", "tested": True, "candidate": True,
-    "n_sequences": 300, "n_instances": 60, "n_replicates": 5, "seeds_supporting": 5, "attention_effect_bits": 2.0,
+    "tf_a": "A", "tf_b": "B", "motif_id_a": "M1", "motif_id_b": "M2", "tested": True, "candidate": True,
+    "n_pairs": 300, "n_instances": 60, "n_replicates": 5, "seeds_supporting": 5, "attention_effect": 2.0,
     "main_a": 0.1, "main_b": 0.1, "epistasis_effect": 1.0, "epistasis_ci_low": 0.9, "epistasis_ci_high": 1.1,
     "epistasis_q": 0.001, "permutation_p": 0.002, "minimum_effect": 0.1, "mediated_fraction": 0.9,
     "cooccurrence_logodds": 0.0, "cooccurrence_q": 0.9, "best_layer_head": "0.1", "attention_direction": "a<-b",
@@ -75,7 +75,7 @@ MEASURED = {"interventional_effect": 3.0, "interventional_q": 1e-6}
         (LATENT | {"epistasis_latent_q": 0.9}, ATTENTION_ONLY, "L1"),
         (LATENT | {"epistasis_latent": 0.05}, ATTENTION_ONLY, "L1"),
         (LATENT | {"epistasis_latent": -0.6} | MEASURED, CONFOUNDED, "L4b"),
-        ({"n_sequences": 49}, INSUFFICIENT, "L0"),
+        ({"n_pairs": 49}, INSUFFICIENT, "L0"),
         ({"n_replicates": 2}, INSUFFICIENT, "L0"),
     ],
 )
@@ -136,3 +136,20 @@ def test_rows_are_sorted_by_effect_with_every_column_defined():
 def test_causal_alone_is_never_said():
     """Without interventional data the word stands only with what it is about: the model."""
     assert all("causal" not in v or "in model" in v or "without attention" in v for v in VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("effect", "low", "high", "expected"),
+    [
+        (1.0, 0.2, 0.9, "yes"),
+        (1.0, -0.1, 0.9, "no"),
+        (1.0, -0.9, -0.2, "no"),
+        (-1.0, -0.9, -0.2, "yes"),
+        (1.0, NAN, NAN, "NA"),
+    ],
+)
+def test_measured_interactions_agree_if_their_interval_has_the_sign_of_the_epistasis(effect, low, high, expected):
+    """An interval that holds zero agrees with nothing; without measurements there is no word."""
+    given = {"interventional_effect": (low + high) / 2, "interventional_ci_low": low, "interventional_ci_high": high}
+    table = decide(pd.DataFrame([INTERACTING | given | {"epistasis_effect": effect}]), InteractionsConfig())
+    assert table["interventional_agree"].tolist() == [expected]

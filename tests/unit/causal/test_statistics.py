@@ -7,7 +7,7 @@ from scipy import stats
 
 from bioattn.causal.cooccurrence import cooccurrence, gc_content, site_interaction, statistical_interaction
 from bioattn.causal.epistasis import minimum_effect, pair_statistics, readout_spread
-from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, minimum_effect_p, sign_flip_p
+from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, mean_interval, minimum_effect_p, sign_flip_p
 from bioattn.data import alphabet
 
 
@@ -51,6 +51,15 @@ def test_crossed_interval_is_a_t_interval_where_only_replicates_differ():
     expected = stats.t.interval(0.95, 3, replicates.mean(), stats.sem(replicates))
     assert (low, high) == pytest.approx(expected)
     assert np.isnan(crossed_interval(np.ones((1, 23)))).all() and crossed_interval(np.ones((3, 5))) == (1.0, 1.0)
+
+
+def test_mean_interval_is_that_of_a_t_test():
+    """Over the first axis; one replicate has none."""
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    low, high = mean_interval(values)
+    expected = stats.t.interval(0.95, 4, values.mean(0), stats.sem(values))
+    np.testing.assert_allclose([low, high], expected)
+    assert np.isnan(mean_interval(values[:1])).all()
 
 
 def test_permutation_p_of_pairs_is_two_sided():

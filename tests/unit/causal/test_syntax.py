@@ -57,6 +57,21 @@ def test_without_syntax_a_twentieth_is_found():
         assert np.mean([row[name] <= 0.1 for row in rows]) < 0.25
 
 
+def test_fewer_distances_are_compared_where_memory_is_short(monkeypatch: pytest.MonkeyPatch):
+    """Of the grid four are left, from the nearest to the farthest."""
+    config = ModelConfig(
+        stem=StemConfig(kind="pwm", n_filters=3, width=5, pool=5), d_model=8, n_layers=1, n_heads=2, d_feedforward=8
+    )
+    model = build_model(config, n_readouts=1, motifs=MOTIFS, seed=1).eval()
+    sites = drawn_sites(
+        np.zeros((1, 30), np.uint8), pd.DataFrame(columns=list(HIT_COLUMNS)), MOTIFS, n=8, hit_p_value=1e-3, seed=0
+    )
+    whole = Syntax(model, random_codes(8, 200, 0), sites, step_bp=5, readout=0, seed=0).distances
+    monkeypatch.setattr("bioattn.causal.syntax._MOST_BYTES", 1)
+    few = Syntax(model, random_codes(8, 200, 0), sites, step_bp=5, readout=0, seed=0).distances
+    assert len(whole) > 8 and len(few) == 4 and few[0] == whole[0] and few[-1] == whole[-1]
+
+
 def test_curves_are_means_with_intervals():
     """One row for each distance and strand, whose interval holds what was put in."""
     curves = spacing_curves(arrangements(lambda d, same: 0.01 * d + same), seed=0)

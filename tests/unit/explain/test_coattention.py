@@ -14,6 +14,7 @@ from bioattn.explain.coattention import (
     load_coattention,
     pair_attention,
     save_coattention,
+    strongest,
 )
 from bioattn.explain.hits import pair_instances
 from bioattn.models import build_model
@@ -80,6 +81,43 @@ def test_without_a_planted_pair_p_values_are_uniform():
     assert abs((p < 0.1).mean() - 0.1) < error
     least = np.array([table["attention_maxt_p"].min() for table in sets])
     assert abs((least <= 0.1).mean() - 0.1) < error
+
+
+@pytest.mark.parametrize("boost", [1.0, 8.0])
+def test_a_motif_that_attends_to_its_second_hit_is_found(boost: float):
+    """Two motifs stand twice in some sequences; the one whose hits attend to each other is the only candidate."""
+    draw = np.random.default_rng(3)
+    _, hits, _ = made_up(0, boost=None)
+    some = hits[hits["motif"].isin([1, 2]) & (hits["sequence"] % 2 == 0)]
+    again = some.assign(start=160 + 29 * some["motif"], end=169 + 29 * some["motif"], copy=1)
+    hits = pd.concat([hits, again]).sort_values(["sequence", "start"], ignore_index=True)
+    instances = pair_instances(hits, margin_bp=5, token_bp=1)
+    own = (instances["motif_a"] == instances["motif_b"]).to_numpy()
+    assert own.sum() == len(again)
+    attention = np.exp(draw.normal(-4, 0.5, (len(instances), HEADS, 2)))
+    attention[own & (instances["motif_a"] == 2).to_numpy(), 1] *= boost
+    table = candidate_table([measure(attention, hits, instances)], floor_bits=0.5, q_value=0.05)
+    found = table.loc[table["candidate"], ["motif_a", "motif_b"]].to_numpy().tolist()
+    assert found == ([[2, 2]] if boost > 1 else [])
+    assert table.loc[table["motif_a"] == table["motif_b"], "attention_p"].notna().tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_flavours_have_effects_that_do_not_depend_on_their_unit():
+    """A flavour in other units has the same effect; so has one of the other sign."""
+    attention, hits, instances = made_up(0, boost=(2, 3, 1))
+    flavours = {"norm": 1000 * attention, "attr": -attention}
+    result = coattention(
+        attention, hits, instances,
+        n_motifs=M, n_heads=HEADS, n_tokens=15, token_bp=TOKEN_BP, permutations=9, seed=0, flavours=flavours,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.flavours["norm"], result.flavours["attr"], rtol=1e-9)
+    assert strongest(result.flavours["norm"])[1, 3] == pytest.approx(result.strongest[1, 3], rel=0.1)
 
 
 @pytest.mark.filterwarnings("error")

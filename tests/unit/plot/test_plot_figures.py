@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from bioattn.errors import DataError
 from bioattn.plot import (
     balance,
+    bench,
     curves,
     interactions,
     ism,
@@ -70,11 +71,11 @@ SIMILARITY = pd.DataFrame(
 DISTANCES = pd.DataFrame({"distance_bp": [5, -5, 0], "share": [0.1, 0.7, 0.2], "expected": [0.3, 0.3, 0.4]})
 PAIRS = pd.DataFrame(
     {
-        "motif_a": ["A", "A", "B", "C"],
-        "motif_b": ["B", "C", "C", "D"],
+        "tf_a": ["A", "A", "B", "C"],
+        "tf_b": ["B", "C", "C", "D"],
         "verdict": ["causal in model", "attention-only (correlational)", "not supported", "not tested"],
         "epistasis_effect": [2.0, 0.02, -0.01, np.nan],
-        "attention_effect_bits": [3.0, 2.0, 0.1, 0.0],
+        "attention_effect": [3.0, 2.0, 0.1, 0.0],
     }
 )
 HISTORY = pd.DataFrame(
@@ -102,6 +103,14 @@ SPACING = SPACING.assign(ci_low=SPACING["epistasis"] - 0.1, ci_high=SPACING["epi
 COUNTS = pd.DataFrame({"fold": [0, 0, 0], "subset": ["train", "validation", "test"], "n": [70, 10, 20]})
 SITES = (logo.Site("-10 box", 1, 3),)
 
+DOSES = pd.DataFrame(
+    {
+        "suite": "A", "regime": ["randomised", "observational", "mixed0.25", "twins"], "training": "plain",
+        "auprc_attention": [1.0, 0.4, 0.5, 0.6], "r_attention_truth": [0.9, 0.5, 0.6, 0.6],
+        "auprc_epistasis": [1.0, 0.3, 0.4, 0.5], "r_attention_epistasis": 0.9, "hidden_epistasis": [0.0, 0.8, 0.6, 0.4],
+    }
+)  # fmt: skip
+
 FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "information_logo": lambda: logo.information_logo(PPM),
     "signed_logo": lambda: logo.signed_logo(PPM - 0.3, sites=SITES),
@@ -124,6 +133,8 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "substitution_map": lambda: ism.substitution_map(PPM - 0.5, sites=SITES, unit="logit"),
     "interaction_network": lambda: network.interaction_network(PAIRS),
     "attention_epistasis": lambda: interactions.attention_epistasis(PAIRS, floor=1.0, minimum=0.1),
+    "dose_response": lambda: bench.dose_response(DOSES),
+    "pair_figure": lambda: interactions.pair_figure(np.array([0.0, 1.0, 1.0, 3.0]), [PPM, PPM], ["A", "B"]),
     "four_cells": lambda: interactions.four_cells(np.array([0.0, 1.0, 1.0, 3.0])),
     "spacing_curve": lambda: spacing_plots.spacing_curve(SPACING, minimum=0.1, names=("A", "B")),
     "calls_against_hits": lambda: multiplicity.calls_against_hits(
@@ -249,6 +260,14 @@ def test_additive_line_of_four_cells():
     assert dashed[0].get_ydata()[0] == 5.0
 
 
+def test_doses_are_drawn_from_none_to_all():
+    """Shares in order, of regimes that have one; two shares are no curve."""
+    ax = bench.dose_response(DOSES)
+    hidden = next(line for line in ax.lines if line.get_label() == "epistasis of pairs with a hidden cause")
+    assert hidden.get_xdata().tolist() == [0, 0.25, 1] and hidden.get_ydata().tolist() == [0.8, 0.6, 0.0]
+    assert bench.has_doses(DOSES) and not bench.has_doses(DOSES[DOSES["regime"] != "mixed0.25"])
+
+
 def test_spacing_has_a_line_for_each_strand_on_each_side():
     """Lines hold the table's values and do not cross distance zero."""
     ax = spacing_plots.spacing_curve(SPACING)
@@ -271,7 +290,7 @@ def test_dollar_signs_in_names_are_letters():
 
 def test_markup_in_names_is_escaped():
     """A motif name that looks like markup stays text inside the SVG."""
-    svg = svg_bytes(as_figure(network.interaction_network(PAIRS.replace({"motif_a": {"A": "<script>"}}))))
+    svg = svg_bytes(as_figure(network.interaction_network(PAIRS.replace({"tf_a": {"A": "<script>"}}))))
     assert b"<script>" not in svg and b"&lt;script&gt;" in svg
 
 

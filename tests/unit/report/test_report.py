@@ -17,7 +17,7 @@ from bioattn.cli.report import report as report_verb
 from bioattn.config import RunConfig
 from bioattn.errors import DataError
 from bioattn.io.files import write_text
-from bioattn.io.tables import read_tsv, write_tsv
+from bioattn.io.tables import read_tsv, write_parquet, write_tsv
 from bioattn.report import build_report
 
 SECTIONS = [
@@ -127,7 +127,7 @@ def test_the_same_results_give_the_same_page(planted: Made, planted_html: str):
 def test_user_text_is_escaped(editable: Made):
     """Motif names, sentences, definitions, run descriptions and record names cannot become markup."""
     path = editable.root / "interactions/table/interactions.tsv"
-    pairs = read_tsv(path).replace({"motif_a": {MOTIFS[0]: HOSTILE}})
+    pairs = read_tsv(path).replace({"tf_a": {MOTIFS[0]: HOSTILE}})
     write_tsv(path, pairs.assign(sentence=f'{HOSTILE}" onmouseover="x'), {})
     heads = editable.root / "heads/seed1/heads.tsv"
     write_tsv(heads, read_tsv(heads).assign(matches=HOSTILE, consensus=HOSTILE, note=HOSTILE, track=HOSTILE), {})
@@ -205,6 +205,36 @@ def test_verdict_counts_are_those_of_the_table(planted: Made, planted_html: str)
     assert {verdict: int(n) for n, verdict in tiles} == counts.to_dict()
 
 
+def test_cards_have_logos_and_say_which_head_carries_the_interaction(editable: Made):
+    """With matrices of both motifs the picture holds their logos; members, heads and environments are facts."""
+    path = editable.root / "interactions/table/interactions.tsv"
+    pairs = read_tsv(path)
+    more = {"carrying_head": "0.1, 0.2", "head_fraction": 0.6, "balanced_epistasis": 1.44, "members_a": ""}
+    pairs = pairs.assign(**more)
+    row = pairs[pairs["verdict"] == "causal in model"].iloc[0]
+    pairs.loc[row.name, "members_a"] = f"{row['tf_a']}, TWIN1, TWIN2"
+    write_tsv(path, pairs, {})
+    without = build_report(editable.root, editable.run)
+    assert "Logos of" not in without and "0.1, 0.2 (60 %)" in words(without)
+    assert f"{row['tf_a']} stands for" in words(without) and "TWIN1 and TWIN2" in words(without)
+    ppm = [0.25] * 28
+    library = pd.DataFrame({"motif_id": [row["motif_id_a"], row["motif_id_b"]], "ppm": [ppm, ppm]})
+    (editable.root / "interactions/hits").mkdir()
+    write_parquet(editable.root / "interactions/hits/library.parquet", library, {})
+    assert f"Logos of {row['tf_a']} and {row['tf_b']}" in build_report(editable.root, editable.run)
+
+
+def test_single_motifs_are_listed(editable: Made):
+    """Effect, interval and decoy of each, under a heading of their own."""
+    table = pd.DataFrame(
+        {"tf": ["REB1"], "members": ["REB1"], "n_hits": [70], "effect": [0.81], "effect_ci_low": [0.7],
+         "effect_ci_high": [0.92], "decoy_effect": [0.04], "q_value": [0.004], "seeds_supporting": [3]}
+    )  # fmt: skip
+    write_tsv(editable.root / "interactions/table/motifs.tsv", table, {})
+    shown = words(build_report(editable.root, editable.run))
+    assert "What single motifs do" in shown and "[0.700, 0.920]" in shown
+
+
 def test_pairs_that_stand_out_are_shown_over_distances(editable: Made):
     """A curve for each pair with a card, its tests in the caption; the other design and the shares on the card."""
     assert "Distance, strands and order" not in words(build_report(editable.root, editable.run))
@@ -214,10 +244,10 @@ def test_pairs_that_stand_out_are_shown_over_distances(editable: Made):
     write_tsv(path, pairs.assign(**more, third_party_fraction=0.06, readout_fraction=1e-9), {})
     row = pairs[pairs["verdict"] == "causal in model"].iloc[0]
     curve = {"distance_bp": [-30, 30], "same_strand": True, "epistasis": 1.0, "ci_low": 0.9, "ci_high": 1.1}
-    names = {"motif_a": row["motif_a"], "motif_b": row["motif_b"]}
+    names = {"tf_a": row["tf_a"], "tf_b": row["tf_b"]}
     write_tsv(editable.root / "interactions/table/spacing.tsv", pd.DataFrame(curve).assign(**names), {})
     html = build_report(editable.root, editable.run)
-    assert f"{row['motif_a']} + {row['motif_b']}: distance q = 0.004, order q = 0.5." in words(html)
+    assert f"{row['tf_a']} + {row['tf_b']}: distance q = 0.004, order q = 0.5." in words(html)
     assert html.count("at each distance, on the same strand and on opposite ones") == 1
     assert "1.50 (agrees)" in words(html) and "93 %; 6 % in other tokens" in words(html)
     assert "in the readout" not in words(html)
@@ -228,9 +258,9 @@ def test_calls_are_shown_against_hits(editable: Made):
     assert "Calls of each motif against its hits" not in words(build_report(editable.root, editable.run))
     path = editable.root / "interactions/table/interactions.tsv"
     pairs = read_tsv(path)
-    sides = [pairs[[f"motif_{s}", "candidate"]].set_axis(["motif", "candidate"], axis=1) for s in "ab"]
+    sides = [pairs[[f"tf_{s}", "candidate"]].set_axis(["motif", "candidate"], axis=1) for s in "ab"]
     n_calls = pd.concat(sides).groupby("motif")["candidate"].sum()
-    write_tsv(path, pairs.assign(**{f"n_hits_{s}": 100 + 10 * pairs[f"motif_{s}"].map(n_calls) for s in "ab"}), {})
+    write_tsv(path, pairs.assign(**{f"n_hits_{s}": 100 + 10 * pairs[f"tf_{s}"].map(n_calls) for s in "ab"}), {})
     assert "Rank correlation: candidates of attention 1" in words(build_report(editable.root, editable.run))
 
 
@@ -364,7 +394,7 @@ def test_a_recurrent_run_is_not_said_to_have_attention(tmp_path: Path):
 def test_optional_columns_may_be_absent(editable: Made):
     """The smallest table of pairs and of heads is enough for a page."""
     path = editable.root / "interactions/table/interactions.tsv"
-    needed = ["motif_a", "motif_b", "verdict", "epistasis_effect", "attention_effect_bits"]
+    needed = ["tf_a", "tf_b", "verdict", "epistasis_effect", "attention_effect"]
     write_tsv(path, read_tsv(path)[needed], {})
     for seed in (1, 2, 3):
         heads = editable.root / f"heads/seed{seed}/heads.tsv"
