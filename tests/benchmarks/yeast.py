@@ -25,11 +25,10 @@ from bioattn.explain.predict import predict
 from bioattn.io.motifs import jaspar_group
 from bioattn.train.fit import fit
 
-#: What the field knows: general regulatory factors and activators raise expression; without starvation Gcn4 does
-#: nothing, nor do the two factors that wait for galactose and for heat. Rap1 activates most promoters it binds.
+#: What is known of these fragments in rich medium: general regulatory factors and activators raise expression, and
+#: Gcn4 does nothing.
 KNOWN = {
     "REB1": "raises", "ABF1": "raises", "RAP1": "raises", "CBF1": "raises", "RPN4": "raises", "GCN4": "nothing",
-    "GAL4": "nothing",
 }  # fmt: skip
 #: An effect below a tenth of the readout's spread over sequences does not count, as for pairs.
 LEAST = 0.1
@@ -110,9 +109,14 @@ def insertions(table: pd.DataFrame, replicates: int, n_backgrounds: int) -> tupl
 
 
 def _word(row: dict[str, float], least: float) -> str:
-    """What a motif is found to do: its effect beyond its decoy is significant, of a size that counts, in all models."""
+    """What a motif is found to do.
+
+    Its effect, and what that is beyond its decoy, have one sign; the latter is significant, of a size that counts, and
+    of that sign in all models.
+    """
     beyond = row["effect"] - row["decoy_effect"]
-    if not (row["q_value"] < Q_VALUE and abs(beyond) >= least and row["seeds_supporting"] == row["n_replicates"]):
+    counts = row["q_value"] < Q_VALUE and abs(beyond) >= least and row["seeds_supporting"] == row["n_replicates"]
+    if not counts or np.sign(beyond) != np.sign(row["effect"]):
         return "nothing"
     return "raises" if beyond > 0 else "lowers"
 

@@ -122,7 +122,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
         },
     }  # fmt: skip
     for section, keys in changes.items():
-        run[section] = {**run[section], **keys} if isinstance(keys, dict) else keys
+        run[section] = {**run.get(section, {}), **keys} if isinstance(keys, dict) else keys
     return {"results": "results", "runs": {"tiny": run}}
 
 

@@ -81,7 +81,7 @@ def test_every_step_runs_in_its_environment(stub_clone, make_config, conda):
     calls = [line.split("\t") for line in (stub_clone.work / "prefixes.txt").read_text().splitlines()]
     prefixes = {verb: prefix for verb, prefix in calls}
     assert all(".snakemake/conda/" in prefix for prefix in prefixes.values())
-    light = {prefixes[verb] for verb in ("simulate", "ingest", "split", "report")}
+    light = {prefixes[verb] for verb in ("simulate", "ingest", "split", "hits", "report")}
     model = {
         prefixes[verb]
         for verb in ("train", "evaluate", "heads", "coattention", "screen", "candidates", "knockin", "interactions")

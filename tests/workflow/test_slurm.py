@@ -52,7 +52,7 @@ with open("gpus.txt", "a") as log:
     program.write_text(seen + program.read_text())
     stub_clone.write_config({**make_config(train={"seeds": [1]}), "environment": "gpu"})
     rules = ["train", "evaluate", "heads", "stability", "attribution", "coattention", "candidates"]
-    rules += ["screen", "knockout", "knockin"]
+    rules += ["hits", "screen", "knockout", "knockin"]
     monkeypatch.setattr(sys, "executable", str(cluster / "venv" / "bin" / "python"))
     stub_clone.run(
         "--workflow-profile", str(stub_clone.root / "workflow/profiles/slurm"),
