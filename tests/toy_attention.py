@@ -97,3 +97,13 @@ def without_attention(model):
             block.attn.project_out.weight.zero_()
             block.attn.project_out.bias.zero_()
     return model
+
+
+def woken(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in float64 with random weights everywhere, also where it starts with zeros."""
+    draw = torch.Generator().manual_seed(seed)
+    module = module.double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64) * 0.5)
+    return module

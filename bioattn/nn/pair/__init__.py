@@ -1,0 +1,1 @@
+"""Pair representations: triangle updates, outer products, and the trunk that joins them."""

@@ -1,0 +1,196 @@
+"""Updates of a pair representation z (B, I, J, P): triangle multiplication, triangle attention, transition.
+
+Pair (i, j) is updated through every third residue k. A mask `keep` (B, I, J) is True where both
+residues of a pair are real; `third` (B, K) is True where a residue may be that third one, which is how a
+residue is knocked out of all triangles while its own pairs stay.
+
+Source: Jumper et al. 2021, supplement, algorithms 11 to 15.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bioattn.errors import ConfigError
+from bioattn.nn.pair.triangle import make_triangle_backend, triangle_pattern
+from bioattn.nn.taps import Tap
+
+Direction = Literal["outgoing", "incoming"]
+Node = Literal["starting", "ending"]
+
+
+def zeroed(linear: nn.Linear) -> nn.Linear:
+    """The layer with weights and bias of zero: an update that starts as none."""
+    nn.init.zeros_(linear.weight)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def opened(linear: nn.Linear) -> nn.Linear:
+    """The layer as a gate that starts open: weights of zero, a bias of one."""
+    nn.init.zeros_(linear.weight)
+    nn.init.ones_(linear.bias)
+    return linear
+
+
+class TriangleMultiplication(nn.Module):
+    """Update of pair (i, j) by products of the other two edges of each triangle, summed over its third residue k.
+
+    outgoing: sum_k a_ik * b_jk; incoming: sum_k a_ki * b_kj.
+
+    Parameters
+    ----------
+    d_pair : int
+    d_hidden : int
+        Channels of the products.
+
+    Taps: `left`, `right` (B, I, K, C) or (B, K, I, C), the gated edges; `output` (B, I, J, P).
+    """
+
+    def __init__(self, d_pair: int, d_hidden: int, *, direction: Direction) -> None:
+        super().__init__()
+        if direction not in ("outgoing", "incoming"):
+            raise ConfigError(f"direction must be outgoing or incoming, got '{direction}'")
+        self.direction = direction
+        self.norm_in, self.norm_out = nn.LayerNorm(d_pair), nn.LayerNorm(d_hidden)
+        self.edges = nn.Linear(d_pair, 2 * d_hidden)
+        self.edge_gates = opened(nn.Linear(d_pair, 2 * d_hidden))
+        self.gate = opened(nn.Linear(d_pair, d_pair))
+        self.project_out = zeroed(nn.Linear(d_hidden, d_pair))
+        self.left, self.right, self.output = Tap(), Tap(), Tap()
+
+    def forward(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+        """What is added to the pair representation, (B, I, J, P)."""
+        z = self.norm_in(pair)
+        edges = self.edges(z) * torch.sigmoid(self.edge_gates(z))
+        if keep is not None:
+            edges = edges * keep[..., None]
+        if third is not None:
+            along = third[:, None, :, None] if self.direction == "outgoing" else third[:, :, None, None]
+            edges = edges * along
+        left, right = edges.chunk(2, dim=-1)
+        left, right = self.left(left), self.right(right)
+        # One matrix product for each channel.
+        left, right = left.permute(0, 3, 1, 2), right.permute(0, 3, 1, 2)
+        if self.direction == "outgoing":
+            product = left @ right.transpose(-2, -1)
+        else:
+            product = left.transpose(-2, -1) @ right
+        update = self.project_out(self.norm_out(product.permute(0, 2, 3, 1)))
+        return self.output(torch.sigmoid(self.gate(z)) * update)
+
+
+class TriangleAttention(nn.Module):
+    """Update of pair (i, j) by attention to the other pairs of residue i (starting node), or of j (ending node).
+
+    starting: softmax_k(q_ij . k_ik / sqrt(C) + b_jk) v_ik; ending: softmax_k(q_ij . k_kj / sqrt(C) + b_ki) v_kj, which
+    is the former on the transposed pair representation.
+
+    Parameters
+    ----------
+    d_pair, n_heads : int
+    d_head : int
+        Channels of a head.
+    backend : str
+        See `bioattn.nn.pair.triangle.TRIANGLE_BACKENDS`.
+
+    Taps: `pattern` (B, I, H, J, K), which writes all of it out while it is tapped; of the ending node
+    transposed: (B, J, H, I, K). `head_output` (B, I, H, J, C), likewise; `output` (B, I, J, P).
+    """
+
+    def __init__(self, d_pair: int, n_heads: int, d_head: int, *, node: Node, backend: str = "sdpa_exact") -> None:
+        super().__init__()
+        if node not in ("starting", "ending"):
+            raise ConfigError(f"node must be starting or ending, got '{node}'")
+        self.node, self.n_heads = node, n_heads
+        self.backend = make_triangle_backend(backend)
+        self.norm = nn.LayerNorm(d_pair)
+        self.project_in = nn.Linear(d_pair, 3 * n_heads * d_head, bias=False)
+        self.bias = nn.Linear(d_pair, n_heads, bias=False)
+        self.gate = opened(nn.Linear(d_pair, n_heads * d_head))
+        self.project_out = zeroed(nn.Linear(n_heads * d_head, d_pair))
+        self.pattern, self.head_output, self.output = Tap(), Tap(), Tap()
+
+    def forward(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+        """What is added to the pair representation, (B, I, J, P)."""
+        if self.node == "ending":
+            pair, keep = pair.transpose(1, 2), None if keep is None else keep.transpose(1, 2)
+        z = self.norm(pair)
+        query, key, value, bias = self.terms(z)
+        readable = self.readable(keep, third)
+        if self.pattern.active:
+            pattern = self.pattern(triangle_pattern(query, key, bias, keep=readable))
+            values = (pattern @ value.to(pattern.dtype)).to(value.dtype)
+        else:
+            values = self.backend(query, key, value, bias, readable)
+        values = self.head_output(values).transpose(2, 3).flatten(-2)
+        update = self.project_out(torch.sigmoid(self.gate(z)) * values)
+        return self.output(update.transpose(1, 2) if self.node == "ending" else update)
+
+    def terms(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Query, key and value (B, I, H, J, C) and bias (B, H, J, K) of a normalised pair representation."""
+        query, key, value = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(2, 3) for x in self.project_in(z).chunk(3, dim=-1)
+        )
+        return query, key, value, self.bias(z).permute(0, 3, 1, 2)
+
+    def rows(self, pair: Tensor, rows: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        """Exact pattern (B, R, H, J, K) of chosen rows (R,) alone: i of the starting node, j of the ending one.
+
+        Parameters
+        ----------
+        pair : Tensor, shape (B, I, J, P)
+            What the layer is given.
+        """
+        if self.node == "ending":
+            pair, keep = pair.transpose(1, 2), None if keep is None else keep.transpose(1, 2)
+        z = self.norm(pair)
+        bias = self.bias(z).permute(0, 3, 1, 2)
+        query, key, _ = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(2, 3) for x in self.project_in(z[:, rows]).chunk(3, dim=-1)
+        )
+        readable = self.readable(None if keep is None else keep[:, rows], None)
+        return triangle_pattern(query, key, bias, keep=readable)
+
+    @staticmethod
+    def readable(keep: Tensor | None, third: Tensor | None) -> Tensor | None:
+        """Which pairs (i, k) of a row may be read, (B, I or 1, K)."""
+        if third is None:
+            return keep
+        return third[:, None] if keep is None else keep & third[:, None]
+
+
+class PairTransition(nn.Module):
+    """Two-layer network on each pair by itself. Tap: `output`."""
+
+    def __init__(self, d_pair: int, factor: int = 4) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_pair)
+        self.widen = nn.Linear(d_pair, factor * d_pair)
+        self.narrow = zeroed(nn.Linear(factor * d_pair, d_pair))
+        self.output = Tap()
+
+    def forward(self, pair: Tensor) -> Tensor:
+        """What is added to the pair representation."""
+        return self.output(self.narrow(F.relu(self.widen(self.norm(pair)))))
+
+
+class SharedDropout(nn.Module):
+    """Dropout that drops the same channels all along one axis of a pair representation.
+
+    Row-wise dropout has one draw for all rows (`axis` 1), column-wise one for all columns (`axis` 2).
+    """
+
+    def __init__(self, probability: float, *, axis: int) -> None:
+        super().__init__()
+        self.probability, self.axis = probability, axis
+
+    def forward(self, pair: Tensor) -> Tensor:  # noqa: D102
+        if not self.training or self.probability == 0:
+            return pair
+        shape = list(pair.shape)
+        shape[self.axis] = 1
+        return pair * F.dropout(pair.new_ones(shape), self.probability)
