@@ -25,6 +25,7 @@ ALLOWED = {
     "causal": {"explain", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "bench": {"causal", "explain", "train", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "principles": {"causal", "explain", "train", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
+    "protein": {"train", "models", "nn", "data", "tokens", "io", "config", "errors", "rng"},
     "plot": {"errors"},
     "report": {"plot", "io", "config", "errors"},
 }
