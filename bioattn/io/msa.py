@@ -12,13 +12,15 @@ from bioattn.io.fasta import read_fasta
 from bioattn.io.lines import read_lines
 
 Format = Literal["fasta", "a3m", "stockholm"]
+#: What a lower-case letter of plain FASTA is: refused, a residue in its column, or an insertion as in a3m.
+LowerCase = Literal["refused", "columns", "insertions"]
 _SUFFIXES: dict[str, Format] = {
     ".a3m": "a3m", ".a2m": "a3m", ".sto": "stockholm", ".stk": "stockholm", ".stockholm": "stockholm",
     ".fasta": "fasta", ".fa": "fasta", ".faa": "fasta", ".aln": "fasta", ".afa": "fasta",
 }  # fmt: skip
 
 
-def read_alignment(path: str | Path, *, kind: Format | None = None) -> Alignment:
+def read_alignment(path: str | Path, *, kind: Format | None = None, lower_case: LowerCase = "refused") -> Alignment:
     """Alignment of a file, plain or gzip.
 
     In a3m and a2m, lower-case letters and dots are insertions beside the columns of the alignment, and
@@ -28,6 +30,8 @@ def read_alignment(path: str | Path, *, kind: Format | None = None) -> Alignment
     ----------
     kind : {"fasta", "a3m", "stockholm"}, optional
         By the ending of the name, if not given.
+    lower_case : {"refused", "columns", "insertions"}
+        What lower-case letters of plain FASTA are.
 
     Raises
     ------
@@ -37,7 +41,8 @@ def read_alignment(path: str | Path, *, kind: Format | None = None) -> Alignment
     """
     path = Path(path)
     kind = kind or _kind_of(path)
-    rows = list(_stockholm(path) if kind == "stockholm" else _fasta(path, insertions=kind == "a3m"))
+    means: LowerCase = "insertions" if kind == "a3m" else lower_case
+    rows = list(_stockholm(path) if kind == "stockholm" else _fasta(path, means))
     if len(rows) < 2:
         raise DataError(f"{path}: an alignment needs at least 2 sequences, found {len(rows)}")
     width = len(rows[0][1])
@@ -69,15 +74,17 @@ def _kind_of(path: Path) -> Format:
     return _SUFFIXES[suffix]
 
 
-def _fasta(path: Path, *, insertions: bool) -> Iterator[tuple[str, str, int]]:
+def _fasta(path: Path, lower_case: LowerCase) -> Iterator[tuple[str, str, int]]:
     for record in read_fasta(path):
         sequence = record.sequence
-        if insertions:
+        if lower_case == "insertions":
             sequence = "".join(letter for letter in sequence if not (letter.islower() or letter == "."))
+        elif lower_case == "columns":
+            sequence = sequence.upper()
         elif any(letter.islower() for letter in sequence):
             raise DataError(
                 f"{path} line {record.line}: '{record.header}' has lower-case letters, which in a3m are insertions and "
-                "in FASTA mean nothing: name the file .a3m, or write columns in upper case"
+                "in FASTA may be residues: say which (lower_case: columns or insertions)"
             )
         yield record.header, sequence, record.line
 

@@ -95,7 +95,8 @@ def chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: Tenso
     """As `reference`, some rows at a time, which are computed again for the gradient."""
     check_triangle(query, key, value, bias, keep)
     parts = []
-    for rows in _row_chunks(query):
+    # Each chunk adds a gradient of the whole bias, so they are larger here.
+    for rows in _row_chunks(query, most=16 * MOST_SCORES):
         part = None if keep is None else keep[:, rows] if keep.shape[1] > 1 else keep
         inputs = (query[:, rows], key[:, rows], value[:, rows], bias, part)
         again = torch.is_grad_enabled() and any(x.requires_grad for x in inputs[:4])
@@ -103,10 +104,10 @@ def chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: Tenso
     return torch.cat(parts, dim=1)
 
 
-def _row_chunks(query: Tensor, examples: int | None = None) -> Iterator[slice]:
-    """Slices of rows of which no more than `MOST_SCORES` scores are held at a time, one row at least."""
+def _row_chunks(query: Tensor, *, most: int, examples: int | None = None) -> Iterator[slice]:
+    """Slices of rows of which no more than so many scores are held at a time, one row at least."""
     n_batch, n_rows, n_heads, length = query.shape[:4]
-    size = max(1, MOST_SCORES // max((examples or n_batch) * n_heads * length**2, 1))
+    size = max(1, most // max((examples or n_batch) * n_heads * length**2, 1))
     for start in range(0, n_rows, size):
         yield slice(start, start + size)
 
@@ -129,12 +130,9 @@ class _Triangle(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: Tensor | None) -> Tensor:
-        output = torch.stack(
-            [
-                _fused_rows(query[b], key[b], value[b], bias[b], None if keep is None else keep[b])
-                for b in range(len(query))
-            ]
-        )
+        output = torch.empty_like(value)
+        for b in range(len(query)):
+            output[b] = _fused_rows(query[b], key[b], value[b], bias[b], None if keep is None else keep[b])
         ctx.save_for_backward(query, key, value, bias, keep, output)
         return output
 
@@ -147,7 +145,7 @@ class _Triangle(torch.autograd.Function):
         d_bias = torch.zeros_like(bias, dtype=raised)
         scale = 1 / math.sqrt(query.shape[-1])
         for b in range(len(query)):
-            for rows in _row_chunks(query, examples=1):
+            for rows in _row_chunks(query, most=MOST_SCORES, examples=1):
                 q, k, v, o, g = (x[b, rows].to(raised) for x in (query, key, value, output, grad))
                 part = None if keep is None else keep[b, rows] if keep.shape[1] > 1 else keep[b]
                 scores = torch.matmul(q * scale, k.transpose(-2, -1)).add_(bias[b].to(raised))
@@ -166,7 +164,8 @@ class _Triangle(torch.autograd.Function):
 def _fused_rows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: Tensor | None) -> Tensor:
     """Values (I, H, J, C) of one example by a fused kernel, whose bias (H, J, K) is the same memory for all rows."""
     scale = 1 / math.sqrt(query.shape[-1])
-    bias = bias.to(query.dtype)
+    # A bias that wants a gradient, as a view of one does even here, would make the kernel write all scores out.
+    bias = bias.detach().to(query.dtype)
     if keep is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.expand(len(query), -1, -1, -1))
     nothing = ~keep.any(-1)

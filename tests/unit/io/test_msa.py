@@ -28,6 +28,11 @@ def test_fasta_a3m_and_stockholm_give_the_same(tmp_path: Path):
         "# STOCKHOLM 1.0\n#=GF ID x\none ACD\ntwo ACD\nthree .CD\n\none E.G\ntwo -FG\nthree EFW\n#=GC SS xxx\n//\n"
     )
     assert letters(fasta) == letters(a3m) == letters(stockholm) == ROWS
+    mixed = tmp_path / "y.fasta"
+    mixed.write_text(">one\nACDe-G\n>two\nACd-FG\n>three\n-CDEFW\n")
+    assert letters(mixed, lower_case="columns") == ROWS
+    mixed.write_text(">one\nACDE-G\n>two\nACDkk-FG\n>three\n-CDEFaW\n")
+    assert letters(mixed, lower_case="insertions") == ROWS
     other = tmp_path / "x.txt"
     other.write_bytes(fasta.read_bytes())
     assert letters(other, kind="fasta") == ROWS
