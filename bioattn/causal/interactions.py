@@ -233,7 +233,7 @@ def _in_the_world(
     usable = np.isfinite(target)
     codes, target = codes[usable], target[usable]
     hits = find_hits(codes, data.motifs, p_value=run.interactions.hit_p_value, copies=2)
-    if not hits.duplicated("sequence").any():
+    if not hits[hits["copy"] == 0].duplicated("sequence").any():
         raise DataError(
             f"none of {len(codes)} measured sequences holds two motifs at p <= {run.interactions.hit_p_value:g}: "
             "check interactions.measured, motifs and interactions.hit_p_value"
