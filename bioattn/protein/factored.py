@@ -34,7 +34,7 @@ class FactoredAttention(nn.Module):
     n_heads, d_head : int
     """
 
-    def __init__(self, length: int, *, n_heads: int = 64, d_head: int = 32) -> None:
+    def __init__(self, length: int, *, n_heads: int = 32, d_head: int = 32) -> None:
         super().__init__()
         # Scores of variance one and tables that are not zero: without either, no gradient tells heads apart.
         self.query = nn.Parameter(torch.randn(n_heads, length, d_head))
@@ -73,12 +73,12 @@ def fit_family(
     codes: NDArray[np.uint8],
     weights: NDArray[np.float64],
     *,
-    n_heads: int = 64,
+    n_heads: int = 32,
     d_head: int = 32,
-    steps: int = 500,
+    steps: int = 900,
     batch_size: int = 128,
     learning_rate: float = 0.1,
-    penalty: float = 1e-2,
+    penalty: float = 1e-4,
     seed: int = 1,
 ) -> FamilyFit:
     """Factored attention of a family, by pseudo-likelihood.
