@@ -91,7 +91,8 @@ def _expected(name: str, regime: str) -> list[str]:
     grammar = GRAMMARS[name]
     expected = {"randomised": [grammar.randomised], "observational": [grammar.observational]}
     # Of data that are in part randomised, what either would give.
-    return " | ".join(expected.get(regime, [grammar.observational, grammar.randomised])).split(" | ")
+    texts = expected.get(regime, [grammar.observational, grammar.randomised])
+    return [verdict for text in texts for verdict in text.split(" | ")]
 
 
 def calibration(pairs: pd.DataFrame, config: InteractionsConfig) -> pd.DataFrame:

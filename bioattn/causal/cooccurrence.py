@@ -125,12 +125,13 @@ def statistical_interaction(
     """
     known = np.isfinite(target)
     z, y = presence[known].astype(np.float64), target[known]
-    base = _Residuals(np.column_stack([np.ones(len(z)), z, covariates[known]]), y)
+    design = np.column_stack([np.ones(len(z)), z, covariates[known]])
+    base = _Residuals(design, y)
     rows = []
     for a in range(z.shape[1]):
         if twice is not None:
             second = twice[known, a].astype(np.float64)
-            own = np.column_stack([np.ones(len(z)), z, covariates[known]])
+            own = design.copy()
             own[:, 1 + a] += second
             of_its_own = _Residuals(own, y) if second.any() else base
             rows.append((a, a, *of_its_own.coefficient(second)))

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bioattn import rng
-from bioattn.causal.nulls import crossed_interval, minimum_effect_p, sign_flip_p
+from bioattn.causal.nulls import crossed_interval, directed_sign_flip_p, minimum_effect_p, sign_flip_p
 
 
 def instance_effects(cells: pd.DataFrame, *, inserted: bool = False) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def _one_pair(
     by_replicate = effect["epistasis"].mean(1)
     mean = float(by_replicate.mean())
     low, high = crossed_interval(effect["epistasis"])
-    beyond_control = np.sign(mean) * (effect["epistasis"] - effect["control"]).mean(0)
+    beyond_control = (effect["epistasis"] - effect["control"]).mean(0)
     beyond_moved = (np.abs(effect["edge"]) - np.abs(effect["edge_moved"])).mean(0)
     supporting = int(((np.sign(by_replicate) == np.sign(mean)) & (np.abs(by_replicate) > minimum)).sum())
     # Shares of an effect that does not count say nothing.
@@ -155,8 +155,7 @@ def _one_pair(
         "epistasis_ci_low": low,
         "epistasis_ci_high": high,
         "epistasis_p": minimum_effect_p(by_replicate, minimum),
-        # Twice the one-sided p: the side is that of the effect, which the data chose.
-        "permutation_p": min(1.0, 2 * sign_flip_p(beyond_control, permutations=permutations, rng=draw)),
+        "permutation_p": directed_sign_flip_p(beyond_control, mean, permutations=permutations, rng=draw),
         "control_epistasis": effect["control"].mean(),
         "edge_knockout_effect": effect["edge"].mean(),
         "edge_patch_effect": effect["patch"].mean(),

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bioattn import rng
-from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, sign_flip_p
+from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, directed_sign_flip_p
 
 #: Definition of every column of motifs.tsv.
 COLUMNS = {
@@ -78,6 +78,6 @@ def _single(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _beyond(values: NDArray[np.float64], permutations: int, draw: np.random.Generator) -> dict[str, float]:
     """Test of effects less those of the decoy, (R, I)."""
-    sign = np.sign(values.mean())
-    p_value = min(1.0, 2 * sign_flip_p(sign * values.mean(0), permutations=permutations, rng=draw))
-    return {"p_value": p_value, "seeds_supporting": int((np.sign(values.mean(1)) == sign).sum())}
+    mean = values.mean()
+    p_value = directed_sign_flip_p(values.mean(0), mean, permutations=permutations, rng=draw)
+    return {"p_value": p_value, "seeds_supporting": int((np.sign(values.mean(1)) == np.sign(mean)).sum())}

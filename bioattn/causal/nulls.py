@@ -19,6 +19,13 @@ def sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.rando
     return float((1 + (flipped >= observed - tolerance).sum()) / (1 + permutations))
 
 
+def directed_sign_flip_p(
+    values: NDArray[np.float64], direction: float, *, permutations: int, rng: np.random.Generator
+) -> float:
+    """Twice the p-value of `sign_flip_p`, of a mean on the side of `direction`, which the data chose; one at most."""
+    return min(1.0, 2 * sign_flip_p(np.sign(direction) * values, permutations=permutations, rng=rng))
+
+
 def two_sided_sign_flip_p(values: NDArray[np.float64], *, permutations: int, rng: np.random.Generator) -> float:
     """As `sign_flip_p`, of a mean other than zero."""
     observed, flipped, tolerance = _flipped_sums(values, permutations, rng)

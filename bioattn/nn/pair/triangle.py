@@ -224,10 +224,7 @@ def flex(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: Tensor |
     kernel = flex_attention if query.device.type == "cpu" else torch.compile(flex_attention, dynamic=False)
     folded_query, folded_key, folded_value = (x.flatten(0, 1) for x in (query, key, value))
     values: Tensor = kernel(folded_query, folded_key, folded_value, score_mod=score)
-    values = values.unflatten(0, query.shape[:2])
-    if keep is None:
-        return values
-    return values.masked_fill(~keep.any(-1)[:, :, None, None, None], 0.0)
+    return _zero_without_keys(values.unflatten(0, query.shape[:2]), keep)
 
 
 def _cuequivariance() -> TriangleBackend:
