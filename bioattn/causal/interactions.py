@@ -144,14 +144,7 @@ def single_motifs(run: RunConfig, data: PairData, interventions: Interventions) 
     table = pd.concat([deep, shallow[~shallow["motif"].isin(deep["motif"])]], ignore_index=True)
     table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy(dtype=np.float64))
     index = table.pop("motif").to_numpy(dtype=np.int64)
-    n_hits = np.bincount(data.best_hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
-    table = table.assign(
-        tf=[data.motifs[i].name for i in index],
-        motif_id=[data.motifs[i].motif_id for i in index],
-        family=[data.motifs[i].family for i in index],
-        members=[", ".join(data.members[i]) for i in index],
-        n_hits=n_hits[index],
-    )
+    table = pd.concat([table, _described(data, index)], axis=1)
     order = table["effect"].abs().sort_values(ascending=False).index
     return table.loc[order, list(MOTIF_COLUMNS)].reset_index(drop=True)
 
@@ -266,14 +259,17 @@ def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]
         a_reads_b = both[np.arange(len(both)), best].argmax(axis=1) == 0
         directions.append("a<-b" if a_reads_b.mean() > 0.5 else "b<-a")
     table["best_layer_head"], table["attention_direction"] = heads, directions
-    n_hits = np.bincount(data.best_hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
     for side in ("a", "b"):
-        index = table[f"motif_{side}"].to_numpy()
-        table[f"n_hits_{side}"] = n_hits[index]
-        table[f"motif_id_{side}"] = [data.motifs[i].motif_id for i in index]
-        table[f"family_{side}"] = [data.motifs[i].family for i in index]
-        table[f"members_{side}"] = [", ".join(data.members[i]) for i in index]
-        table[f"tf_{side}"] = [data.motifs[i].name for i in index]
+        about = _described(data, table[f"motif_{side}"].to_numpy())
+        table = pd.concat([table, about.add_suffix(f"_{side}").set_index(table.index)], axis=1)
     return table.drop(columns=_PAIR).rename(
         columns={"attention_effect_bits": "attention_effect", "n_sequences": "n_pairs"}
     )
+
+
+def _described(data: PairData, index: NDArray[np.int64]) -> pd.DataFrame:
+    """Name (tf), motif_id, family, members and n_hits (held-out sequences with a hit) of motifs by their index."""
+    n_hits = np.bincount(data.best_hits["motif"].to_numpy(dtype=np.int64), minlength=data.n_motifs)
+    rows = [(data.motifs[i].name, data.motifs[i].motif_id, data.motifs[i].family, data.members[i]) for i in index]
+    table = pd.DataFrame(rows, columns=["tf", "motif_id", "family", "members"])
+    return table.assign(members=table["members"].map(", ".join), n_hits=n_hits[index])
