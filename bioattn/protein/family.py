@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bioattn.data.residues import GAP, Alignment, decode_residues, sequence_weights
-from bioattn.data.structure import Chain
-from bioattn.protein.contacts import distances_of_columns
+from bioattn.data.structure import Chain, pair_distances
+from bioattn.protein.contacts import columns_on_chain
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,19 @@ class Family:
         Of the alignment in these columns.
     weights : ndarray, shape (S,)
         `bioattn.data.residues.sequence_weights`; their sum is the effective number of sequences.
-    distances_angstrom : ndarray, shape (L, L)
-        C-beta to C-beta, NaN where the structure shows nothing.
+    cb_angstrom : ndarray, shape (L, 3)
+        C-beta of each residue, NaN where the structure shows nothing.
     """
 
     query: str
     codes: NDArray[np.uint8]
     weights: NDArray[np.float64]
-    distances_angstrom: NDArray[np.float64]
+    cb_angstrom: NDArray[np.float64]
+
+    @property
+    def distances_angstrom(self) -> NDArray[np.float64]:
+        """Distances (L, L) between C-beta, NaN where the structure shows nothing."""
+        return pair_distances(self.cb_angstrom)
 
     @property
     def n_effective(self) -> float:
@@ -60,9 +65,10 @@ def family_of(
     row = nearest_row(alignment, chain.sequence) if query is None else alignment.index_of(query)
     focused = alignment.focused(row)
     sequence = decode_residues(focused.codes[row])
-    distances = distances_of_columns(sequence, chain.sequence, chain.distances(), name=chain.name)
+    place = columns_on_chain(sequence, chain.sequence, name=chain.name)
+    cb = np.where((place >= 0)[:, None], chain.cb_angstrom[place], np.nan)
     codes = focused.without_gappy(most_gaps=most_gaps).codes
-    return Family(sequence, codes, sequence_weights(codes, identity=identity), distances)
+    return Family(sequence, codes, sequence_weights(codes, identity=identity), cb)
 
 
 def nearest_row(alignment: Alignment, sequence: str) -> int:

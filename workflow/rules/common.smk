@@ -16,8 +16,10 @@ if (ROOT / "bioattn").is_dir():
         f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT)).replace('{', '{{').replace('}', '}}')}; "
     )
 
-from bioattn.config import digest, parse_config, step_settings
-from bioattn.errors import ConfigError
+from bioattn.config import digest, load_protein, parse_config, protein_step_settings, step_settings
+from bioattn.errors import BioattnError, ConfigError
+from bioattn.io.chain_table import files_of_table
+from bioattn.io.packages import find_data
 from bioattn.io.samples import files_named
 
 try:
@@ -55,6 +57,9 @@ def located(run):
 
 RUNS = {name: located(run) for name, run in CONFIG.runs.items()}
 
+# A configuration without a protein track can still make the embedded one: `snakemake protein`.
+PROTEIN = CONFIG.protein or load_protein(ROOT / "config" / "protein.yaml")
+
 # Steps with a model run in an environment with torch, made for this machine; the others in a light one.
 LIGHT_ENV = "../../envs/bioattn.yaml"
 TORCH_ENV = f"../../envs/torch-{CONFIG.environment}.yaml"
@@ -64,7 +69,8 @@ GPUS = int(CONFIG.environment == "gpu")
 
 
 wildcard_constraints:
-    run="|".join(RUNS),
+    run="|".join(RUNS) or "no run",
+    family="|".join(PROTEIN.families) or "no family",
     fold=r"\d+",
     seed=r"\d+",
     step=r"[a-z]+",
@@ -287,3 +293,54 @@ def memory(megabytes):
 def training_threads(wildcards):
     """CPU threads of a job with a model."""
     return RUNS[wildcards.run].train.threads
+
+
+def protein_result(*parts):
+    """Path pattern of a result of the protein track."""
+    return os.path.join(CONFIG.results, "protein", *parts)
+
+
+def protein_step(name):
+    """Settings of a step of the protein track by its name; of a family, "family.NAME"."""
+    step, _, family = name.partition(".")
+    return protein_step_settings(PROTEIN, step, family or None)
+
+
+def protein_settings_of(step):
+    """Input function: the settings file of a step of the protein track."""
+
+    def path(wildcards):
+        name = f"{step}.{wildcards.family}" if step == "family" else step
+        return protein_result("settings", f"{name}-{digest(protein_step(name))}.json")
+
+    return path
+
+
+def protein_settings_text(wildcards):
+    """Content of a settings file of the protein track."""
+    return json.dumps(protein_step(wildcards.step), indent=1)
+
+
+def files_of_family(wildcards):
+    """Input function: alignment and structure of a family, as far as they exist; `bioattn family` names a missing one."""
+    family = PROTEIN.families[wildcards.family]
+    return [path for path in map(found_or_none, (family.alignment, family.structure)) if path]
+
+
+def found_or_none(path):
+    """Path of a file that may lie in a package's data; None if it is not there."""
+    try:
+        found = find_data(path)
+    except BioattnError:
+        return None
+    return str(found) if found.exists() else None
+
+
+def files_of_chains(wildcards):
+    """Input function: the table of chains and the files it names, as far as they exist."""
+    return [str(path) for path in files_of_table(PROTEIN.chains.source) if path.exists()]
+
+
+def if_chains(path):
+    """Input: a result about many chains, if the protein track has them."""
+    return path if PROTEIN.chains else []

@@ -1,6 +1,5 @@
 """The trunk: blocks that update single residues (B, L, D) and pairs (B, I, J, P) by each other."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -232,15 +231,3 @@ def _check(single: Tensor, pair: Tensor, keep: Tensor | None, third: Tensor | No
                 f"{name} must be boolean of shape (batch, length) = {tuple(single.shape[:2])}, got {mask.dtype} "
                 f"{tuple(mask.shape)}"
             )
-
-
-def pair_bytes(length: int, d_pair: int, n_blocks: int, n_pair_heads: int, *, checkpointing: bool) -> int:
-    """A forecast of the memory in bytes, float32, that a trunk takes for the gradient of one protein.
-
-    About 30 pair representations are kept for each block, or its input alone with checkpointing and one block's
-    worth beside; triangle attention never holds the scores of all triangles.
-    """
-    one = 4 * length**2 * d_pair
-    kept = 30 * one
-    per_block = one if checkpointing else kept
-    return math.ceil(n_blocks * per_block + kept + 4 * length**2 * n_pair_heads)

@@ -5,7 +5,7 @@ import pytest
 
 from bioattn.data.structure import pair_distances
 from bioattn.errors import DataError
-from bioattn.protein.contacts import contact_precision, distances_of_columns, triangle_violations
+from bioattn.protein.contacts import columns_on_chain, contact_precision, triangle_violations
 
 
 def helix(n: int, seed: int = 0) -> np.ndarray:
@@ -64,12 +64,11 @@ def test_points_in_space_violate_nothing_and_a_stretched_pair_does():
 
 
 def test_a_structure_is_laid_on_the_query():
-    """Residues that the structure lacks have no distance; another protein is refused with the first difference."""
+    """Residues that the structure lacks have no place; another protein is refused with the first difference."""
     query = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
     shown = "GS" + query[:10] + query[14:]
-    distances = pair_distances(helix(len(shown)))
-    mapped = distances_of_columns(query, shown, distances, name="x.pdb:A")
-    assert mapped.shape == (33, 33) and np.isnan(mapped[10:14]).all()
-    assert mapped[0, 20] == distances[2, 18] and np.isfinite(np.diag(mapped)).sum() == 29
+    place = columns_on_chain(query, shown, name="x.pdb:A")
+    assert len(place) == 33 and (place[10:14] == -1).all()
+    assert [shown[at] for at in place if at >= 0] == list(query[:10] + query[14:])
     with pytest.raises(DataError, match=r"x.pdb:A does not fit the alignment: \d+ of \d+ aligned residues"):
-        distances_of_columns(query, "WWPGHCWPNDHHWCGGPPNDYWWHHCCGGPPNN", pair_distances(helix(33)), name="x.pdb:A")
+        columns_on_chain(query, "WWPGHCWPNDHHWCGGPPNDYWWHHCCGGPPNN", name="x.pdb:A")

@@ -1,0 +1,149 @@
+"""Networks from residues to a distogram: the pair trunk, and a window network without attention to compare with."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bioattn.errors import ConfigError
+from bioattn.nn.pair.distogram import Distogram
+from bioattn.nn.pair.inputs import RelativePositions, SingleToPair
+from bioattn.nn.pair.trunk import PairTrunk
+
+
+class WindowFeatures(nn.Module):
+    """Features of the residues around each residue, (B, L, (2 reach + 1) (features + 1)).
+
+    Whether there is a residue is a feature of its own: the ends of a chain are not padding.
+    """
+
+    def __init__(self, n_single: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.n_features = (2 * reach + 1) * (n_single + 1)
+
+    def forward(self, single: Tensor, keep: Tensor) -> Tensor:  # noqa: D102
+        known = keep[..., None].to(single.dtype)
+        x = torch.cat([single * known, known], dim=-1)
+        return F.pad(x, (0, 0, self.reach, self.reach)).unfold(1, 2 * self.reach + 1, 1).flatten(2)
+
+
+class DistanceNetwork(nn.Module):
+    """Distogram of a protein from features of its residues and, if there are any, of its pairs.
+
+    Residues see their neighbours in the chain before the trunk, as they do in `WindowNetwork`, so that what the two
+    differ in is what attention and triangles add.
+
+    Parameters
+    ----------
+    n_single, n_pair : int
+        Features of a residue; features of a pair, or 0.
+    edges_angstrom : Tensor (bins - 1,)
+        Borders of the distance bins.
+    d_model, d_pair, n_blocks : int
+    reach : int
+        Residues on either side that are seen before the trunk.
+    recycles : int
+        Most further rounds. Training draws from 0 to that many for each batch, evaluation takes all.
+    trunk
+        Options of `PairTrunk`.
+    """
+
+    def __init__(
+        self,
+        n_single: int,
+        n_pair: int,
+        edges_angstrom: Tensor,
+        *,
+        d_model: int = 64,
+        d_pair: int = 32,
+        n_blocks: int = 2,
+        reach: int = 7,
+        recycles: int = 0,
+        furthest: int = 32,
+        **trunk: object,
+    ) -> None:
+        super().__init__()
+        self.recycles = recycles
+        self.around = WindowFeatures(n_single, reach)
+        self.embed = nn.Linear(self.around.n_features, d_model)
+        self.to_pair = SingleToPair(d_model, d_pair)
+        self.positions = RelativePositions(d_pair, furthest)
+        self.embed_pair = nn.Linear(n_pair, d_pair, bias=False) if n_pair else None
+        self.trunk = PairTrunk(d_model, d_pair, n_blocks, **trunk)  # type: ignore[arg-type]
+        self.distogram = Distogram(d_pair, edges_angstrom)
+
+    def forward(
+        self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None, *, third: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, I, J, bins).
+
+        Parameters
+        ----------
+        single : Tensor (B, L, features)
+        index : int Tensor (B, L)
+            Numbers of the residues in their chain.
+        keep : bool Tensor (B, L)
+            True for residues, False for padding.
+        pair : Tensor (B, I, J, features), optional
+        third : bool Tensor (B, L), optional
+            True for residues that may be the third one of a triangle.
+        """
+        s, z = self.embedded(single, index, keep, pair)
+        rounds = self.recycles
+        if self.training and rounds:
+            rounds = int(torch.randint(rounds + 1, ()))
+        s, z = self.trunk(s, z, keep=keep, third=third, recycles=rounds)
+        return self.distogram(z)
+
+    def embedded(
+        self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Single and pair representations before the trunk."""
+        s = self.embed(self.around(single, keep))
+        z = self.to_pair(s) + self.positions(index)
+        if self.embed_pair is not None:
+            if pair is None:
+                raise ConfigError("this network was built for features of pairs, and was given none")
+            z = z + self.embed_pair(pair)
+        return s, z
+
+
+class WindowNetwork(nn.Module):
+    """Distogram of each pair from the residues around its two, and how far apart they are: no attention, no third.
+
+    Parameters
+    ----------
+    n_single, n_pair : int
+        Features of a residue; features of a pair, or 0.
+    reach : int
+        Residues on either side that are seen.
+    d_hidden : int
+    """
+
+    def __init__(
+        self,
+        n_single: int,
+        n_pair: int,
+        edges_angstrom: Tensor,
+        *,
+        reach: int = 7,
+        d_hidden: int = 128,
+        furthest: int = 64,
+    ) -> None:
+        super().__init__()
+        self.around = WindowFeatures(n_single, reach)
+        width = self.around.n_features
+        self.left, self.right = nn.Linear(width, d_hidden), nn.Linear(width, d_hidden)
+        self.positions = RelativePositions(d_hidden, furthest)
+        self.embed_pair = nn.Linear(n_pair, d_hidden, bias=False) if n_pair else None
+        self.middle = nn.Linear(d_hidden, d_hidden)
+        self.distogram = Distogram(d_hidden, edges_angstrom)
+
+    def forward(self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None) -> Tensor:
+        """Logits (B, I, J, bins); parameters as of `DistanceNetwork.forward`."""
+        around = self.around(single, keep)
+        z = self.left(around)[:, :, None] + self.right(around)[:, None] + self.positions(index)
+        if self.embed_pair is not None:
+            assert pair is not None
+            z = z + self.embed_pair(pair)
+        return self.distogram(F.gelu(self.middle(F.gelu(z))))

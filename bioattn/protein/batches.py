@@ -1,0 +1,159 @@
+"""Chains as batches for the pair trunk: alike in length, cropped, padded, in an order that seed and epoch decide."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bioattn.data.residues import N_AMINO_ACIDS, encode_residues, one_hot_residues
+from bioattn.data.structure import Chain
+from bioattn.rng import stream
+
+#: Batches whose chains are sorted by length together, so that little of a batch is padding.
+_POOL = 16
+
+
+class Protein(NamedTuple):
+    """One chain as a network sees it.
+
+    Attributes
+    ----------
+    name : str
+    single : ndarray, float32, shape (L, features)
+        One-hot residues; with an alignment its profile too.
+    distances_angstrom : ndarray, float32, shape (L, L)
+        NaN where a residue is not resolved.
+    pair : ndarray, float32, shape (L, L, features) or None
+        Couplings of an alignment.
+    """
+
+    name: str
+    single: NDArray[np.float32]
+    distances_angstrom: NDArray[np.float32]
+    pair: NDArray[np.float32] | None = None
+
+
+def protein_of(chain: Chain) -> Protein:
+    """A chain by its sequence alone."""
+    single = one_hot_residues(encode_residues(chain.sequence), n=N_AMINO_ACIDS)
+    return Protein(chain.name, single, chain.distances().astype(np.float32))
+
+
+class ProteinBatch(NamedTuple):
+    """Padded chains; shapes as `DistanceNetwork.forward` has them. Distances are NaN beyond a chain."""
+
+    single: Tensor
+    residue_index: Tensor
+    keep: Tensor
+    distances_angstrom: Tensor
+    pair: Tensor | None
+
+
+def collate(proteins: Sequence[Protein], starts: Sequence[int] | None = None, crop: int | None = None) -> ProteinBatch:
+    """Chains, or a stretch of `crop` residues of each, padded to the longest."""
+    starts = [0] * len(proteins) if starts is None else starts
+    parts = [slice(start, start + (crop or len(p.single))) for p, start in zip(proteins, starts, strict=True)]
+    lengths = [len(p.single[part]) for p, part in zip(proteins, parts, strict=True)]
+    n, longest = len(proteins), max(lengths)
+    single = np.zeros((n, longest, proteins[0].single.shape[1]), dtype=np.float32)
+    distances = np.full((n, longest, longest), np.nan, dtype=np.float32)
+    first = proteins[0].pair
+    pair = None if first is None else np.zeros((n, longest, longest, first.shape[-1]), dtype=np.float32)
+    for row, (protein, part, length) in enumerate(zip(proteins, parts, lengths, strict=True)):
+        single[row, :length] = protein.single[part]
+        distances[row, :length, :length] = protein.distances_angstrom[part, part]
+        if pair is not None and protein.pair is not None:
+            pair[row, :length, :length] = protein.pair[part, part]
+    return ProteinBatch(
+        torch.from_numpy(single),
+        torch.arange(longest).expand(n, longest) + torch.tensor(starts)[:, None],
+        torch.arange(longest) < torch.tensor(lengths)[:, None],
+        torch.from_numpy(distances),
+        None if pair is None else torch.from_numpy(pair),
+    )
+
+
+class ProteinBatches:
+    """Batches of chains.
+
+    Parameters
+    ----------
+    proteins : sequence of Protein
+    batch_size : int
+    crop : int or None
+        Longest stretch of residues; where it begins is drawn for each chain and epoch.
+    seed : int or None
+        Of order and crops; None gives whole chains by length.
+    """
+
+    def __init__(
+        self, proteins: Sequence[Protein], batch_size: int, *, crop: int | None = None, seed: int | None = None
+    ) -> None:
+        self.proteins, self.batch_size, self.crop, self.seed = proteins, batch_size, crop, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order and crops are given next."""
+        self.epoch = epoch
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.proteins) // self.batch_size)
+
+    @property
+    def n_parts(self) -> int:
+        """Parts of a batch."""
+        return 1
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[ProteinBatch]:
+        lengths = np.array([len(p.single) for p in self.proteins])
+        if self.seed is None:
+            order = np.argsort(lengths, kind="stable")
+            batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        else:
+            batches = self._shuffled(np.minimum(lengths, self.crop or lengths.max()))
+        draw = None if self.seed is None else stream(self.seed, "crops", self.epoch)
+        for rows in batches:
+            proteins = [self.proteins[row] for row in rows]
+            if draw is None or self.crop is None:
+                yield collate(proteins)
+            else:
+                spare = [max(len(p.single) - self.crop, 0) for p in proteins]
+                yield collate(proteins, [int(draw.integers(n + 1)) for n in spare], self.crop)
+
+    def _shuffled(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        assert self.seed is not None
+        draw = stream(self.seed, "order", self.epoch)
+        order = draw.permutation(len(lengths))
+        size = self.batch_size * _POOL
+        pools = [order[i : i + size] for i in range(0, len(order), size)]
+        sorted_ = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+        batches = [pool[i : i + self.batch_size] for pool in sorted_ for i in range(0, len(pool), self.batch_size)]
+        return [batches[i] for i in draw.permutation(len(batches))]
+
+
+class ProteinData(pl.LightningDataModule):
+    """Lightning data module over training and validation chains in memory."""
+
+    def __init__(
+        self, train: Sequence[Protein], validation: Sequence[Protein], *, batch_size: int, crop: int | None, seed: int
+    ) -> None:
+        super().__init__()
+        self.train_batches = ProteinBatches(train, batch_size, crop=crop, seed=seed)
+        self.validation_batches = ProteinBatches(validation, batch_size)
+
+    def train_dataloader(self) -> ProteinBatches:
+        """Shuffled, cropped training batches."""
+        return self.train_batches
+
+    def val_dataloader(self) -> ProteinBatches:
+        """Whole validation chains by length."""
+        return self.validation_batches

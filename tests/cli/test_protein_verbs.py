@@ -1,0 +1,125 @@
+"""The protein track through the command line: a made-up family, made-up chains, their tables, and the page."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from toy_protein import TINY, chain, places, sequence, write_pdb
+from toy_verbs import call
+
+from bioattn.data.structure import Chain
+from bioattn.io.tables import read_parquet, read_record, read_tsv
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a configuration and all results of the track."""
+    folder = tmp_path_factory.mktemp("protein")
+    draw = np.random.default_rng(0)
+    query = sequence(40, 99)
+    write_pdb(folder / "family.pdb", Chain("family", query, [str(i + 1) for i in range(40)], places(40, 99)))
+    rows = [query] + [
+        "".join(letter if draw.random() < 0.6 else draw.choice(list("ACDEFGHIKLMNPQ")) for letter in query)
+        for _ in range(60)
+    ]
+    (folder / "family.fasta").write_text("".join(f">s{i}\n{row}\n" for i, row in enumerate(rows)))
+    lines = ["name\tpath"]
+    for seed in range(24):
+        write_pdb(folder / f"c{seed}.pdb", chain(26 + seed % 9, seed))
+        lines.append(f"c{seed}\tc{seed}.pdb")
+    (folder / "chains.tsv").write_text("\n".join([*lines, "gone\tgone.pdb"]) + "\n")
+    document = {
+        "protein": {
+            "families": {"made": {"alignment": str(folder / "family.fasta"), "structure": str(folder / "family.pdb")}},
+            "factored": {"seeds": [1, 2], "n_heads": 3, "d_head": 4, "steps": 12, "batch_size": 16},
+            "chains": {"source": str(folder / "chains.tsv"), "test_fraction": 0.3, "validation_fraction": 0.2},
+            "trunk": TINY.model_dump(mode="json"),
+            "bootstrap": 50,
+        }
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(document))
+    settings, results = ("--settings", folder / "config.yaml"), folder / "results"
+    call("family", *settings, "--out", results / "families" / "made")
+    call("chains", *settings, "--out", results / "chains")
+    chains = ("--chains", results / "chains")
+    for variant in TINY.variants:
+        call("trunk", *settings, *chains, "--variant", variant, "--out", results / "trunks" / variant)
+    networks = [word for variant in TINY.variants for word in ("--network", results / "trunks" / variant)]
+    call("distances", *settings, *chains, *networks, "--out", results / "distances")
+    call("protein", *settings, "--results", results, "--out", results / "report.html")
+    return folder
+
+
+def test_a_family_has_its_tables(work: Path):
+    """Both methods on the alignment and its nulls; each pair once; a row for each head; a record."""
+    folder = work / "results" / "families" / "made"
+    table = read_tsv(folder / "precision.tsv")
+    assert set(table["control"]) == {"alignment", "permuted columns", "phylogeny alone"}
+    own = table[(table["control"] == "alignment") & (table["method"] == "factored attention")]
+    assert set(own["seed"].astype(str)) == {"1", "2", "mean"}
+    pairs = read_parquet(folder / "pairs.parquet")
+    assert len(pairs) == 40 * 39 // 2 and not pairs.duplicated(["i", "j"]).any()
+    assert pairs["contact"].equals(pairs["distance_angstrom"].lt(8).astype("boolean"))
+    assert len(read_tsv(folder / "heads.tsv")) == 2 * 3
+    assert np.load(folder / "patterns.npz")["patterns"].shape == (3, 40, 40)
+    assert read_record(folder / "precision.tsv")["step"] == "family"
+
+
+def test_chains_have_their_split_and_rejects(work: Path):
+    """All chains in one of three parts; the missing file is listed."""
+    folder = work / "results" / "chains"
+    assert read_parquet(folder / "chains.parquet")["subset"].value_counts().sum() == 24
+    assert read_tsv(folder / "rejected.tsv")["name"].tolist() == ["gone"]
+
+
+def test_networks_are_judged_and_looked_into(work: Path):
+    """Scores of each network, differences to the trunk, audits, knock-outs, probe; nothing is left of training."""
+    folder = work / "results" / "distances"
+    scores = read_tsv(folder / "scores.tsv")
+    assert list(dict.fromkeys(scores["network"])) == TINY.variants
+    assert set(read_tsv(folder / "differences.tsv")["network"]) == {"no_triangles", "window"}
+    n = json.loads((folder / "summary.json").read_text())["n_test"]
+    assert len(read_tsv(folder / "proteins.tsv")) == 3 * n
+    assert len(read_tsv(folder / "thirds.tsv")) == min(TINY.inside_chains, n)
+    assert len(read_tsv(folder / "heads.tsv")) == 2 * (2 + 2 * 3 + 2)
+    assert set(read_tsv(folder / "probe.tsv")["network"]) == {"trunk", "untrained"}
+    assert sorted(p.name for p in (work / "results" / "trunks" / "trunk").iterdir())[:1] == ["history.json"]
+
+
+def test_the_page_holds_everything_and_needs_nothing(work: Path):
+    """Sections and pictures; no address of another file."""
+    text = (work / "results" / "report.html").read_text()
+    for words in ("Family made", "Many chains", "What each part is needed for", "Third residues", "gone.pdb"):
+        assert words in text
+    assert text.count("data:image/svg+xml") >= 15 and not re.search(r'(src|href)="(?!#|data:)', text)
+
+
+def test_mistakes_end_in_one_line(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """No such family, variant or section; a network twice; a missing alignment."""
+
+    def fail(*words: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            call(*words)
+        return capsys.readouterr().err
+
+    settings = ("--settings", work / "config.yaml")
+    assert "the families are ['made'] and 'x' is not one of them" in fail(
+        "family", *settings, "--name", "x", "--out", tmp_path / "o"
+    )
+    chains = ("--chains", work / "results" / "chains")
+    assert "no network 'tree'; there are trunk" in fail(
+        "trunk", *settings, *chains, "--variant", "tree", "--out", tmp_path / "o"
+    )
+    twice = ("--network", work / "results" / "trunks" / "window") * 2
+    assert "a network 'window' was given before" in fail(
+        "distances", *settings, *chains, *twice, "--out", tmp_path / "o"
+    )
+    alone = {"protein": {"families": {"a": {"alignment": "none.fasta", "structure": "none.pdb"}}}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(alone))
+    assert "none.fasta" in fail("family", "--settings", tmp_path / "c.yaml", "--out", tmp_path / "o")
+    assert "protein.chains is missing" in fail("chains", "--settings", tmp_path / "c.yaml", "--out", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
