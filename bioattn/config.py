@@ -45,6 +45,10 @@ PairClass = Literal[
 ]  # fmt: skip
 
 
+#: Kernels of triangle attention, see `bioattn.nn.pair.triangle`.
+TriangleBackend = Literal["reference", "chunked", "sdpa_exact", "flex", "cuequivariance", "trifast"]
+
+
 class SpacingConfig(Section):
     """How the effect of an SPC pair depends on the distance between the centres of its two sites."""
 
@@ -532,6 +536,17 @@ class MaskConfig(Section):
 _BOTTLENECK_BP = 25
 
 
+class PairTrackConfig(Section):
+    """Pairs beside tokens (model.trunk: pair), updated by triangles, that bias the attention of tokens."""
+
+    bin_tokens: int = Field(1, ge=1, description="consecutive tokens that share a bin; at most 128 bins are allowed")
+    d_pair: int = Field(16, ge=4, description="width of pairs")
+    n_pair_heads: int = Field(2, ge=1, description="heads of triangle attention")
+    d_pair_head: int = Field(8, ge=1, description="channels of a head of triangle attention")
+    d_hidden: int = Field(16, ge=1, description="channels of triangle multiplication")
+    triangle_backend: TriangleBackend = Field("sdpa_exact", description="of triangle attention")
+
+
 class ModelConfig(Section):
     """The Transformer, or a recurrent network in its place."""
 
@@ -541,6 +556,12 @@ class ModelConfig(Section):
         "attention",
         description="attention; gru, lstm: bidirectional recurrent baselines with the same stem and readout",
     )
+    trunk: Literal["sequence", "pair"] = Field(
+        "sequence",
+        description="pair: a pair representation with triangle updates beside the tokens, which it reads and whose "
+        "attention it biases",
+    )
+    pair: PairTrackConfig = PairTrackConfig()
     d_model: int = Field(64, ge=2, description="width of the token representation")
     n_layers: int = Field(2, ge=1, description="encoder blocks")
     n_heads: int = Field(4, ge=1, description="attention heads per block")
@@ -585,6 +606,8 @@ class ModelConfig(Section):
             breaches.append(f"the stem sees {reach} bp at a time, more than {_BOTTLENECK_BP}")
         if self.n_layers > 1:
             breaches.append(f"{self.n_layers} layers: what one site did to a token may reach the other one later")
+        if self.trunk == "pair":
+            breaches.append("trunk 'pair': sites meet in the pair track too, whose bias changes what others read")
         if self.pooling not in ("sum", "mean"):
             breaches.append(f"pooling '{self.pooling}' weighs tokens by what they hold")
         return breaches
@@ -622,6 +645,10 @@ class ModelConfig(Section):
                 "model.mask.global_tokens has no meaning where every token reads all: "
                 "set model.mask.window (or dilated_step, random_blocks), or remove it"
             )
+        if self.trunk == "pair" and not self.has_attention:
+            raise ValueError(f"model.trunk 'pair' biases attention, which model.encoder '{self.encoder}' has not")
+        if self.trunk == "pair" and self.pooling == "cls":
+            raise ValueError("model.trunk 'pair' has bins of the sequence alone: model.pooling must not be 'cls'")
         if not self.has_attention and (self.mask.restricted or self.checkpointing):
             raise ValueError(
                 f"model.encoder '{self.encoder}' has no attention: remove model.mask and model.checkpointing"
@@ -1045,13 +1072,20 @@ class TrunkConfig(Section):
     n_pair_heads: int = Field(4, ge=1, description="heads of triangle attention")
     d_pair_head: int = Field(8, ge=1, description="channels of a head of triangle attention")
     d_hidden: int = Field(32, ge=1, description="channels of triangle multiplication")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of whole rows or columns of triangle updates")
+    dropout: float = Field(0.15, ge=0, lt=1, description="of whole rows or columns of triangle updates")
     recycles: int = Field(0, ge=0, description="further rounds on the trunk's own output")
-    backend: Literal["reference", "chunked", "sdpa_exact", "flex", "cuequivariance", "trifast"] = Field(
+    backend: TriangleBackend = Field(
         "sdpa_exact", description="of triangle attention; the last two are GPU packages of their own"
     )
     checkpointing: bool = Field(False, description="compute blocks again for the gradient instead of keeping them")
     crop: int = Field(64, ge=8, description="longest stretch of residues in training")
+    substitutions: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="share of residues that training replaces by similar ones (BLOSUM62), drawn anew in each epoch; the "
+        "fold stays",
+    )
     epochs: int = Field(12, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")

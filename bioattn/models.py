@@ -20,6 +20,7 @@ from bioattn.nn.checks import values_known
 from bioattn.nn.embedding import TokenEmbedding
 from bioattn.nn.encoder import Encoder
 from bioattn.nn.masks import BlockSparse, Causal, Dilated, Global, Mask, Window
+from bioattn.nn.pair.encoder import PairEncoder
 from bioattn.nn.readouts import FirstToken, pooling
 from bioattn.nn.recurrent import RecurrentEncoder
 from bioattn.nn.stem import BaseStem, ConvStem
@@ -84,6 +85,11 @@ class SequenceModel(nn.Module):
         if isinstance(self.encoder, RecurrentEncoder):
             return 0
         return int(self.encoder.layer[0].attn.n_heads)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether a pair track runs beside the tokens."""
+        return isinstance(self.encoder, PairEncoder)
 
     @property
     def n_prefix(self) -> int:
@@ -318,19 +324,19 @@ def build_encoder(config: ModelConfig) -> Encoder | RecurrentEncoder:
     if config.encoder != "attention":
         return RecurrentEncoder(config.d_model, config.n_layers, kind=config.encoder, dropout=config.dropout)
     n_prefix = 1 if config.pooling == "cls" else 0
-    return Encoder(
-        config.d_model,
-        config.n_layers,
-        config.n_heads,
-        config.d_feedforward,
-        positions=config.positions,
-        feedforward=config.feedforward,
-        dropout=config.dropout,
-        backend=config.backend,
-        max_length=config.max_length + n_prefix,
-        mask=build_mask(config.mask, n_prefix=n_prefix, max_length=config.max_length + n_prefix),
-        checkpointing=config.checkpointing,
-    )
+    options: dict[str, Any] = {
+        "positions": config.positions,
+        "feedforward": config.feedforward,
+        "dropout": config.dropout,
+        "backend": config.backend,
+        "max_length": config.max_length + n_prefix,
+        "mask": build_mask(config.mask, n_prefix=n_prefix, max_length=config.max_length + n_prefix),
+        "checkpointing": config.checkpointing,
+    }
+    sizes = (config.d_model, config.n_layers, config.n_heads, config.d_feedforward)
+    if config.trunk == "pair":
+        return PairEncoder(*sizes, **(options | config.pair.model_dump()))
+    return Encoder(*sizes, **options)
 
 
 def build_mask(config: MaskConfig, *, n_prefix: int = 0, max_length: int = 4096) -> Mask | None:

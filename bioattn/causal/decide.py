@@ -60,6 +60,8 @@ COLUMNS = {
     "attention_norm_bits": "attention_effect of attention times the length of what it carries: the value that an "
     "entry adds to the reading token",
     "attention_attr_bits": "attention_effect of attention times its gradient, sizes: what an entry does to the readout",
+    "attention_pair_bits": "likewise of the size of what the pair track holds of the two sites (model.trunk pair; else "
+    "NA)",
     "attention_direction": "which motif reads which in the strongest head: a<-b means that a's position reads b's",
     "best_layer_head": "layer.head with the largest co-attention, per replicate model",
     "main_a": "effect of the first site without the second, pre-link scale",
@@ -102,7 +104,7 @@ COLUMNS = {
     "third_party_fraction": "share that is gone only when no other token reads the sites either",
     "readout_fraction": "share that is left then: the sites meet in the readout",
     "carrying_head": "layer.head that carries most of the epistasis, per replicate model: the one with whose edges cut "
-    "most of it is gone; chosen in every second background",
+    "most of it is gone, or layer.pair for what the pair track holds of the sites; chosen in every second background",
     "head_fraction": "share of the epistasis that is gone then, in the other backgrounds",
     "head_q": "of that share being larger than the other heads' of its layer: sign flips of backgrounds; "
     "Benjamini-Hochberg",

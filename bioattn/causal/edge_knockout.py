@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bioattn.errors import DataError
 from bioattn.explain.coattention import footprint_tokens
 from bioattn.explain.predict import BATCH
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
+from bioattn.nn.pair.encoder import PairEncoder
 
 #: Tokens on either side of a footprint that are cut with it: a site may straddle a token border.
 DILATION = 1
@@ -149,8 +151,39 @@ def tail_with_messages(
 
 
 def tail_with_cut(
-    model: SequenceModel, hidden: Tensor, keep: Tensor | None, edges: Tensor, *, head: int | None = None
+    model: SequenceModel,
+    hidden: Tensor,
+    keep: Tensor | None,
+    edges: Tensor,
+    *,
+    head: int | None = None,
+    pair_layer: int | None = None,
 ) -> Tensor:
-    """Readouts (B, T) of stem tokens with edges, bool (B, Q, K), cut: see `cut_edges`."""
-    with cut_edges(model, edges.to(hidden.device), head=head):
+    """Readouts (B, T) of stem tokens with edges, bool (B, Q, K), cut.
+
+    Of attention, see `cut_edges`; with `pair_layer` what the pair track holds of them in that layer, see
+    `without_pairs`.
+    """
+    edges = edges.to(hidden.device)
+    with cut_edges(model, edges, head=head) if pair_layer is None else without_pairs(model, edges, pair_layer):
         return model.tail(hidden, keep)
+
+
+@contextmanager
+def without_pairs(model: SequenceModel, edges_BQK: Tensor, layer: int) -> Iterator[None]:
+    """While open, the pair track of one layer holds zeros for the bins of the edges, which attention still has.
+
+    Later layers feed these pairs from the tokens again.
+
+    Raises
+    ------
+    DataError
+        If the model has no pair track.
+    """
+    if not isinstance(model.encoder, PairEncoder):
+        raise DataError("this model has no pair track: train it with model.trunk 'pair'")
+    size = model.encoder.bin_tokens
+    short = -edges_BQK.shape[-1] % size
+    bins = F.pad(edges_BQK, (0, short, 0, short)).unflatten(1, (-1, size)).unflatten(-1, (-1, size)).any(2).any(-1)
+    with taps.edit(model, {f"pair.{layer}.state": lambda state: state.masked_fill(bins[..., None], 0.0)}):
+        yield

@@ -125,13 +125,23 @@ class Insertions:
 
     @torch.inference_mode()
     def cells(
-        self, row: NDArray[np.int64], a: Placed, b: Placed, cut: Cut, *, head: int | None = None
+        self,
+        row: NDArray[np.int64],
+        a: Placed,
+        b: Placed,
+        cut: Cut,
+        *,
+        head: int | None = None,
+        pair_layer: int | None = None,
     ) -> list[NDArray[np.float64]]:
         """Readouts with both motifs, the first, the second and neither, with edges between their places cut.
 
-        In all heads, or in one: layer * n_heads + head.
+        In all heads, or in one: layer * n_heads + head; or in the pair track of one layer.
         """
-        return [self._readouts(row, placed, (a, b), cut, head=head) for placed in ((a, b), (a,), (b,), ())]
+        return [
+            self._readouts(row, placed, (a, b), cut, head=head, pair_layer=pair_layer)
+            for placed in ((a, b), (a,), (b,), ())
+        ]
 
     @torch.inference_mode()
     def both_cut(
@@ -254,6 +264,7 @@ class Insertions:
         cut: Cut | None = None,
         shift: NDArray[np.int64] | None = None,
         head: int | None = None,
+        pair_layer: int | None = None,
     ) -> NDArray[np.float64]:
         """Readouts (R,) of backgrounds with motifs placed, and edges cut between the places of two."""
         size = BATCH if cut is None else rows_with_scores(self.model, self._n_tokens)
@@ -270,7 +281,7 @@ class Insertions:
                         by = sign * self._tensor(shift[some])[:, None]
                         ends = [end + by for end in ends]
                     edges = cut(ends[0][:, 0], ends[0][:, 1], ends[1][:, 0], ends[1][:, 1], self._n_tokens)
-                    found = tail_with_cut(self.model, hidden, keep, edges, head=head)
+                    found = tail_with_cut(self.model, hidden, keep, edges, head=head, pair_layer=pair_layer)
                 result[some] += found[:, self.readout].double().cpu().numpy()
         return result / len(self._strands)
 

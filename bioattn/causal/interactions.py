@@ -29,7 +29,7 @@ from bioattn.causal.syntax import syntax_statistics
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.errors import DataError
-from bioattn.explain.coattention import FLAVOURS, CoAttention, strongest
+from bioattn.explain.coattention import CoAttention, strongest
 from bioattn.explain.hits import find_hits
 from bioattn.explain.pairs import PairData
 from bioattn.io.measured import Measured
@@ -240,7 +240,7 @@ def _named(table: pd.DataFrame, data: PairData, attention: Sequence[CoAttention]
     """Table with motif names in place of indices, and which head reads which motif."""
     table = table.copy()
     a, b = table["motif_a"].to_numpy(), table["motif_b"].to_numpy()
-    for flavour in FLAVOURS[1:]:
+    for flavour in attention[0].flavours:
         values = np.mean([strongest(each.flavours[flavour]) for each in attention], axis=0)
         table[f"attention_{flavour}_bits"] = values[a, b]
     low, high = mean_interval(np.stack([each.strongest for each in attention])[:, a, b])

@@ -147,7 +147,8 @@ class KnockIn:
             all other tokens to these as well ("_isolated"), and between two other places at the
             same distance ("y11_moved"; NaN without room); patch the messages between the two
             places ("y11_patched"); and cut them in one head at a time ("epistasis_cut_LAYER.HEAD": the
-            epistasis then; in the first sixteen backgrounds, NaN elsewhere).
+            epistasis then; in the first sixteen backgrounds, NaN elsewhere), and in the pair track of
+            each layer, if there is one ("epistasis_cut_LAYER.pair").
 
         Returns
         -------
@@ -203,15 +204,21 @@ class KnockIn:
         return cells
 
     def _by_head(self, row: NDArray[np.int64], a: Placed, b: Placed) -> dict[str, NDArray[np.float64]]:
-        """Epistasis with the edges between the places cut in each head alone."""
+        """Epistasis with the edges between the places cut in each head alone, and in the pair track of each layer."""
         model, some = self.inserted.model, row < _HEAD_BACKGROUNDS
         first, second = (Placed(each.motif[some], each.slot[some]) for each in (a, b))
+        parts: dict[str, dict[str, int]] = {
+            f"{head // model.n_heads}.{head % model.n_heads}": {"head": head}
+            for head in range(model.n_layers * model.n_heads)
+        }
+        if model.has_pairs:
+            parts |= {f"{layer}.pair": {"pair_layer": layer} for layer in range(model.n_layers)}
         found = {}
-        for head in range(model.n_layers * model.n_heads):
-            y11, y10, y01, y00 = self.inserted.cells(row[some], first, second, between, head=head)
+        for name, where in parts.items():
+            y11, y10, y01, y00 = self.inserted.cells(row[some], first, second, between, **where)
             values = np.full(len(row), np.nan)
             values[some] = y11 - y10 - y01 + y00
-            found[f"epistasis_cut_{head // model.n_heads}.{head % model.n_heads}"] = values
+            found[f"epistasis_cut_{name}"] = values
         return found
 
     def _shift(self, row: NDArray[np.int64], a: Placed, b: Placed) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -14,7 +14,14 @@ from bioattn.causal.sites import drawn_sites
 from bioattn.causal.syntax import Syntax
 from bioattn.config import RunConfig
 from bioattn.errors import ConfigError
-from bioattn.explain.coattention import FLAVOURS, CoAttention, candidate_table, pair_attention
+from bioattn.explain.coattention import (
+    FLAVOURS,
+    PAIR_FLAVOUR,
+    CoAttention,
+    candidate_table,
+    pair_attention,
+    pair_states,
+)
 from bioattn.explain.coattention import coattention as centred
 from bioattn.explain.pairs import PairData, choose_pairs
 from bioattn.models import SequenceModel
@@ -28,6 +35,9 @@ def measure_coattention(run: RunConfig, model: SequenceModel, data: PairData) ->
         pair_attention(model, data.codes, data.hits, data.instances, flavour=flavour, readout=run.task.readout)
         for flavour in FLAVOURS
     )
+    flavours = dict(zip(map(str, FLAVOURS[1:]), others, strict=True))
+    if model.has_pairs:
+        flavours[PAIR_FLAVOUR] = pair_states(model, data.codes, data.hits, data.instances)
     return centred(
         raw,
         data.hits,
@@ -38,7 +48,7 @@ def measure_coattention(run: RunConfig, model: SequenceModel, data: PairData) ->
         token_bp=model.token_bp,
         permutations=run.interactions.permutations,
         seed=run.seed,
-        flavours=dict(zip(FLAVOURS[1:], others, strict=True)),
+        flavours=flavours,
     )
 
 

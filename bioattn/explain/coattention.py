@@ -31,6 +31,7 @@ from bioattn.io.files import replacing
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
 from bioattn.nn.observe import attention_blocks
+from bioattn.nn.pair.encoder import PairEncoder
 
 #: Sweeps of alternating means; the centred table changes by less than 1e-3 bits after four.
 _SWEEPS = 4
@@ -42,6 +43,8 @@ _BATCH = 128
 Flavour = Literal["raw", "norm", "attr"]
 #: All of them; the first is the one that is tested.
 FLAVOURS: tuple[Flavour, ...] = ("raw", "norm", "attr")
+#: Name of what the pair track holds of two sites, where there is one: see `pair_states`.
+PAIR_FLAVOUR = "pair"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class CoAttention:
     n_heads : int
         Heads per layer.
     flavours : mapping of str to ndarray, shape (C, M, M)
-        Effect of other flavours ("norm", "attr"; of the latter's sizes), see `pair_attention`.
+        Effect of other flavours ("norm", "attr"; of the latter's sizes), see `pair_attention`; of a pair track
+        ("pair", with layers for C), see `pair_states`.
     """
 
     effect: NDArray[np.float64]
@@ -142,6 +146,41 @@ def pair_attention(
             result[rows] = (both * counts[..., None, None]).sum(dim=(1, 2)).numpy()
         else:
             result[rows] = both.amax(dim=(1, 2)).numpy()
+        first += len(batch)
+    return result
+
+
+@torch.inference_mode()
+def pair_states(
+    model: SequenceModel, codes: NDArray[np.uint8], hits: pd.DataFrame, instances: pd.DataFrame
+) -> NDArray[np.float32]:
+    """Size of what the pair track holds of the two footprints of every pair instance, in every layer.
+
+    Parameters as for `pair_attention`, of a model with a pair track.
+
+    Returns
+    -------
+    ndarray, float32, shape (P, layers, 2)
+        Largest length of the pair vectors between the bins of the two sites; [..., 0] of (a, b), [..., 1] of (b, a).
+    """
+    encoder = model.encoder
+    assert isinstance(encoder, PairEncoder)
+    used = np.unique(instances[["hit_a", "hit_b"]].to_numpy())
+    bins_UW = torch.from_numpy(_token_index(hits, used, model.token_bp) // encoder.bin_tokens)
+    index_a, index_b = (np.searchsorted(used, instances[c].to_numpy()) for c in ("hit_a", "hit_b"))
+    names = [f"pair.{layer}.state" for layer in range(model.n_layers)]
+    device, owner = next(model.parameters()).device, instances["sequence"].to_numpy()
+    result = np.zeros((len(instances), model.n_layers, 2), dtype=np.float32)
+    first = 0
+    for batch in batches(codes, _BATCH):
+        rows = np.flatnonzero((owner >= first) & (owner < first + len(batch)))
+        with taps.record(model, names) as store:
+            model.one_strand(batch.to(device))
+        size_BNII = torch.stack([store[name].norm(dim=-1) for name in names], 1).float().cpu()
+        n = torch.from_numpy(owner[rows] - first)[:, None, None]
+        i, j = bins_UW[index_a[rows]][:, :, None], bins_UW[index_b[rows]][:, None, :]
+        both = torch.stack([size_BNII[n, :, i, j], size_BNII[n, :, j, i]], dim=-1)
+        result[rows] = both.amax(dim=(1, 2)).numpy()
         first += len(batch)
     return result
 

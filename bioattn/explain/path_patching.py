@@ -15,6 +15,7 @@ from bioattn.explain.predict import BATCH
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
 from bioattn.nn.blocks import Block, zero_padding
+from bioattn.nn.encoder import Encoder
 
 #: A head as (layer, head).
 Head = tuple[int, int]
@@ -34,18 +35,21 @@ class Pass(NamedTuple):
     outputs : tuple of Tensor (B, H, n_prefix + t, C)
         `head_output` of each layer.
     readouts : Tensor, shape (B, T)
+    pairs : tuple of Tensor (B, I, J, P)
+        State of the pair track in each layer; empty without one.
     """
 
     keep: Tensor | None
     streams: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     readouts: Tensor
+    pairs: tuple[Tensor, ...] = ()
 
     def rows(self, index: Tensor) -> "Pass":
         """Of some sequences, which may repeat."""
         keep = None if self.keep is None else self.keep[index]
-        streams, outputs = (tuple(t[index] for t in each) for each in (self.streams, self.outputs))
-        return Pass(keep, streams, outputs, self.readouts[index])
+        streams, outputs, pairs = (tuple(t[index] for t in each) for each in (self.streams, self.outputs, self.pairs))
+        return Pass(keep, streams, outputs, self.readouts[index], pairs)
 
 
 def rows_at_once(length: int) -> int:
@@ -62,11 +66,13 @@ def record_pass(model: SequenceModel, tokens: Tensor) -> Pass:
     """Forward pass over the given strand of base codes (B, L), recorded; the model is in evaluation mode."""
     streams = ["embed", *(f"layer.{layer}.resid" for layer in range(model.n_layers - 1))]
     outputs = [output_tap(layer) for layer in range(model.n_layers)]
+    pairs = [f"pair.{layer}.state" for layer in range(model.n_layers)] if model.has_pairs else []
     hidden, real = model.embed(tokens)
-    with taps.record(model, [*streams, *outputs]) as store:
+    with taps.record(model, [*streams, *outputs, *pairs]) as store:
         encoded, keep = model.encode(hidden, real)
     readouts = _read(model, encoded, keep)
-    return Pass(keep, tuple(store[name] for name in streams), tuple(store[name] for name in outputs), readouts)
+    kept = [tuple(store[name] for name in names) for names in (streams, outputs, pairs)]
+    return Pass(keep, kept[0], kept[1], readouts, kept[2])
 
 
 def rerun(model: SequenceModel, seen: Pass, changes: Mapping[int, taps.Change]) -> Tensor:
@@ -78,10 +84,11 @@ def rerun(model: SequenceModel, seen: Pass, changes: Mapping[int, taps.Change]) 
         return seen.readouts
     first = min(changes)
     x_BLD = _after_heads(model.encoder.layer[first], seen, first, changes[first])
+    pair = seen.pairs[first] if seen.pairs else None
     with taps.edit(model, {output_tap(layer): change for layer, change in changes.items() if layer > first}):
-        for block in model.encoder.layer[first + 1 :]:
-            x_BLD = block(x_BLD, keep=seen.keep)
-    return _read(model, zero_padding(model.encoder.norm(x_BLD), seen.keep), seen.keep)
+        assert isinstance(model.encoder, Encoder)
+        encoded = model.encoder.after(first, x_BLD, keep=seen.keep, pair=pair)
+    return _read(model, encoded, seen.keep)
 
 
 def _after_heads(block: nn.Module, seen: Pass, layer: int, change: taps.Change) -> Tensor:

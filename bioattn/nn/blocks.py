@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bioattn.nn.multihead import MultiHeadAttention
+from bioattn.nn.multihead import AppendedBias, MultiHeadAttention
 from bioattn.nn.taps import Tap
 
 
@@ -55,9 +55,9 @@ class Block(nn.Module):
         self.feedforward_output = Tap()
         self.resid = Tap()
 
-    def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        """Stream after the block (B, L, D); `keep` (B, L) is True for real tokens."""
-        x_BLD = x_BLD + self.dropout(self.attn(self.norm_attn(x_BLD), keep=keep))
+    def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None, bias: AppendedBias | None = None) -> Tensor:
+        """Stream after the block (B, L, D); `keep` (B, L) is True for real tokens, `bias` as of the attention."""
+        x_BLD = x_BLD + self.dropout(self.attn(self.norm_attn(x_BLD), keep=keep, bias=bias))
         x_BLD = x_BLD + self.dropout(self.feedforward_output(self.feedforward(self.norm_feedforward(x_BLD))))
         return self.resid(zero_padding(x_BLD, keep))
 

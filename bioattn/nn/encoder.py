@@ -112,6 +112,12 @@ class Encoder(nn.Module):
                 x_BLD = block(x_BLD, keep=keep)
         return zero_padding(self.norm(x_BLD), keep)
 
+    def after(self, layer: int, x_BLD: Tensor, *, keep: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
+        """Contextual tokens (B, L, D) when the stream after block `layer` is `x_BLD`; there are no pairs here."""
+        for block in self.layer[layer + 1 :]:
+            x_BLD = block(x_BLD, keep=keep)
+        return zero_padding(self.norm(x_BLD), keep)
+
 
 def _score_bias(positions: str, n_heads: int) -> ScoreBias | None:
     kinds: dict[str, type[RelativeBias] | type[AlibiBias]] = {"relative": RelativeBias, "alibi": AlibiBias}

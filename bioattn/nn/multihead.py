@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,14 @@ from bioattn.nn.positions import RotaryPositions, ScoreBias
 from bioattn.nn.taps import Tap
 
 _LOG = logging.getLogger(__name__)
+
+
+class AppendedBias(Protocol):
+    """A bias of scores that is carried by further channels of queries and keys."""
+
+    def appended(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Wider queries and keys (B, H, L, C'), whose scaled dot products hold the bias."""
+        ...
 
 
 class MultiHeadAttention(nn.Module):
@@ -66,13 +75,18 @@ class MultiHeadAttention(nn.Module):
         self.head_output = Tap()
         self.output = Tap()
 
-    def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        """Updated tokens (B, L, D). `keep` (B, L) is True where a token is real and may be read."""
+    def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None, bias: "AppendedBias | None" = None) -> Tensor:
+        """Updated tokens (B, L, D). `keep` (B, L) is True where a token is real and may be read.
+
+        `bias` adds to the scores of each example what channels appended to queries and keys can.
+        """
         query, key, value = (
             t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in self.project_in(x_BLD).chunk(3, dim=-1)
         )
         if self.rotary is not None:
             query, key = self.rotary(query), self.rotary(key)
+        if bias is not None:
+            query, key = bias.appended(query, key)
         values_BHQC = self._attend(self.query(query), self.key(key), self.value(value), keep)
         return self.output(self.project_out(self.head_output(values_BHQC).transpose(1, 2).flatten(2)))
 

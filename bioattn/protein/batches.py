@@ -6,10 +6,11 @@ from typing import NamedTuple
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from Bio.Align import substitution_matrices
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bioattn.data.residues import N_AMINO_ACIDS, encode_residues, one_hot_residues
+from bioattn.data.residues import AMINO_ACIDS, N_AMINO_ACIDS, encode_residues, one_hot_residues
 from bioattn.data.structure import Chain
 from bioattn.rng import stream
 
@@ -77,6 +78,23 @@ def collate(proteins: Sequence[Protein], starts: Sequence[int] | None = None, cr
     )
 
 
+def substitution_table() -> NDArray[np.float64]:
+    """Probability (20, 20) that one residue stands where an ancestor had another: rows sum to one, diagonal zero.
+
+    From the log odds of BLOSUM62 and the frequencies of residues that they imply.
+
+    Source: Henikoff and Henikoff 1992.
+    """
+    matrix = substitution_matrices.load("BLOSUM62")
+    odds = np.array([[2.0 ** (matrix[a][b] / 2) for b in AMINO_ACIDS] for a in AMINO_ACIDS])
+    # Frequencies p with odds @ p = 1: joint probabilities p_a p_b odds_ab have p as their margins.
+    frequencies = np.clip(np.linalg.solve(odds, np.ones(N_AMINO_ACIDS)), 1e-3, None)
+    joint = odds * frequencies
+    np.fill_diagonal(joint, 0.0)
+    found: NDArray[np.float64] = joint / joint.sum(1, keepdims=True)
+    return found
+
+
 class ProteinBatches:
     """Batches of chains.
 
@@ -87,14 +105,24 @@ class ProteinBatches:
     crop : int or None
         Longest stretch of residues; where it begins is drawn for each chain and epoch.
     seed : int or None
-        Of order and crops; None gives whole chains by length.
+        Of order, crops and substitutions; None gives whole chains by length, as they are.
+    substitutions : float
+        Share of residues that are replaced by similar ones.
     """
 
     def __init__(
-        self, proteins: Sequence[Protein], batch_size: int, *, crop: int | None = None, seed: int | None = None
+        self,
+        proteins: Sequence[Protein],
+        batch_size: int,
+        *,
+        crop: int | None = None,
+        seed: int | None = None,
+        substitutions: float = 0.0,
     ) -> None:
         self.proteins, self.batch_size, self.crop, self.seed = proteins, batch_size, crop, seed
+        self.substitutions = substitutions
         self.epoch = 0
+        self._table = substitution_table().cumsum(1)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order and crops are given next."""
@@ -120,14 +148,31 @@ class ProteinBatches:
             batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         else:
             batches = self._shuffled(np.minimum(lengths, self.crop or lengths.max()))
-        draw = None if self.seed is None else stream(self.seed, "crops", self.epoch)
-        for rows in batches:
+        for number, rows in enumerate(batches):
             proteins = [self.proteins[row] for row in rows]
-            if draw is None or self.crop is None:
+            if self.seed is None:
                 yield collate(proteins)
-            else:
-                spare = [max(len(p.single) - self.crop, 0) for p in proteins]
-                yield collate(proteins, [int(draw.integers(n + 1)) for n in spare], self.crop)
+                continue
+            # Of each batch its own stream: one draw more in a batch changes no other.
+            draw = stream(self.seed, "changes", self.epoch, number)
+            proteins = [self._substituted(protein, draw) for protein in proteins]
+            crop = self.crop or int(lengths.max())
+            spare = [max(len(p.single) - crop, 0) for p in proteins]
+            yield collate(proteins, [int(draw.integers(n + 1)) for n in spare], crop)
+
+    def _substituted(self, protein: Protein, draw: np.random.Generator) -> Protein:
+        """The protein with some of its residues replaced; an alignment's profile stays."""
+        single = protein.single
+        residue = single[:, :N_AMINO_ACIDS].argmax(1)
+        known = single[:, :N_AMINO_ACIDS].any(1)
+        chosen = np.flatnonzero(known & (draw.random(len(single)) < self.substitutions))
+        if not len(chosen):
+            return protein
+        new = (draw.random((len(chosen), 1)) > self._table[residue[chosen]]).sum(1)
+        single = single.copy()
+        single[chosen, :N_AMINO_ACIDS] = 0.0
+        single[chosen, np.minimum(new, N_AMINO_ACIDS - 1)] = 1.0
+        return protein._replace(single=single)
 
     def _shuffled(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         assert self.seed is not None
@@ -144,10 +189,17 @@ class ProteinData(pl.LightningDataModule):
     """Lightning data module over training and validation chains in memory."""
 
     def __init__(
-        self, train: Sequence[Protein], validation: Sequence[Protein], *, batch_size: int, crop: int | None, seed: int
+        self,
+        train: Sequence[Protein],
+        validation: Sequence[Protein],
+        *,
+        batch_size: int,
+        crop: int | None,
+        seed: int,
+        substitutions: float = 0.0,
     ) -> None:
         super().__init__()
-        self.train_batches = ProteinBatches(train, batch_size, crop=crop, seed=seed)
+        self.train_batches = ProteinBatches(train, batch_size, crop=crop, seed=seed, substitutions=substitutions)
         self.validation_batches = ProteinBatches(validation, batch_size)
 
     def train_dataloader(self) -> ProteinBatches:

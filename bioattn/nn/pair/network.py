@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bioattn.errors import ConfigError
 from bioattn.nn.pair.distogram import Distogram
-from bioattn.nn.pair.inputs import RelativePositions, SingleToPair
+from bioattn.nn.pair.inputs import RelativePositions
 from bioattn.nn.pair.trunk import PairTrunk
 
 
@@ -27,11 +27,77 @@ class WindowFeatures(nn.Module):
         return F.pad(x, (0, 0, self.reach, self.reach)).unfold(1, 2 * self.reach + 1, 1).flatten(2)
 
 
-class DistanceNetwork(nn.Module):
-    """Distogram of a protein from features of its residues and, if there are any, of its pairs.
+class PairFeatures(nn.Module):
+    """What two residues, those around them and their separation say of a pair, (B, I, J, d_hidden): no third residue.
 
-    Residues see their neighbours in the chain before the trunk, as they do in `WindowNetwork`, so that what the two
-    differ in is what attention and triangles add.
+    Parameters
+    ----------
+    n_single, n_pair : int
+        Features of a residue; features of a pair, or 0.
+    reach : int
+        Residues on either side that are seen.
+    d_hidden : int
+    furthest : int
+        Larger separations in the sequence are alike.
+    """
+
+    def __init__(self, n_single: int, n_pair: int, *, reach: int, d_hidden: int, furthest: int) -> None:
+        super().__init__()
+        self.around = WindowFeatures(n_single, reach)
+        width = self.around.n_features
+        self.left, self.right = nn.Linear(width, d_hidden), nn.Linear(width, d_hidden)
+        self.positions = RelativePositions(d_hidden, furthest)
+        self.embed_pair = nn.Linear(n_pair, d_hidden, bias=False) if n_pair else None
+        self.middle = nn.Linear(d_hidden, d_hidden)
+
+    def forward(self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None) -> Tensor:
+        """Features of pairs.
+
+        Parameters
+        ----------
+        single : Tensor (B, L, features)
+        index : int Tensor (B, L)
+            Numbers of the residues in their chain.
+        keep : bool Tensor (B, L)
+            True for residues, False for padding.
+        pair : Tensor (B, I, J, features), optional
+            Needed if the network was built for some.
+        """
+        around = self.around(single, keep)
+        z = self.left(around)[:, :, None] + self.right(around)[:, None] + self.positions(index)
+        if self.embed_pair is not None:
+            if pair is None:
+                raise ConfigError("this network was built for features of pairs, and was given none")
+            z = z + self.embed_pair(pair)
+        return F.gelu(self.middle(F.gelu(z)))
+
+
+class WindowNetwork(nn.Module):
+    """Distogram of each pair from `PairFeatures` alone. Parameters as there."""
+
+    def __init__(
+        self,
+        n_single: int,
+        n_pair: int,
+        edges_angstrom: Tensor,
+        *,
+        reach: int = 7,
+        d_hidden: int = 128,
+        furthest: int = 64,
+    ) -> None:
+        super().__init__()
+        self.features = PairFeatures(n_single, n_pair, reach=reach, d_hidden=d_hidden, furthest=furthest)
+        self.distogram = Distogram(d_hidden, edges_angstrom)
+
+    def forward(self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None) -> Tensor:
+        """Logits (B, I, J, bins); parameters as of `PairFeatures.forward`."""
+        return self.distogram(self.features(single, index, keep, pair))
+
+
+class DistanceNetwork(nn.Module):
+    """Distogram of a protein by a pair trunk, which begins where `WindowNetwork` ends.
+
+    So what the two differ in is what attention and triangles add.
 
     Parameters
     ----------
@@ -40,8 +106,8 @@ class DistanceNetwork(nn.Module):
     edges_angstrom : Tensor (bins - 1,)
         Borders of the distance bins.
     d_model, d_pair, n_blocks : int
-    reach : int
-        Residues on either side that are seen before the trunk.
+    reach, d_features, furthest : int
+        Of `PairFeatures`.
     recycles : int
         Most further rounds. Training draws from 0 to that many for each batch, evaluation takes all.
     trunk
@@ -58,36 +124,23 @@ class DistanceNetwork(nn.Module):
         d_pair: int = 32,
         n_blocks: int = 2,
         reach: int = 7,
+        d_features: int = 128,
+        furthest: int = 64,
         recycles: int = 0,
-        furthest: int = 32,
         **trunk: object,
     ) -> None:
         super().__init__()
         self.recycles = recycles
-        self.around = WindowFeatures(n_single, reach)
-        self.embed = nn.Linear(self.around.n_features, d_model)
-        self.to_pair = SingleToPair(d_model, d_pair)
-        self.positions = RelativePositions(d_pair, furthest)
-        self.embed_pair = nn.Linear(n_pair, d_pair, bias=False) if n_pair else None
+        self.features = PairFeatures(n_single, n_pair, reach=reach, d_hidden=d_features, furthest=furthest)
+        self.embed = nn.Linear(self.features.around.n_features, d_model)
+        self.narrow = nn.Linear(d_features, d_pair)
         self.trunk = PairTrunk(d_model, d_pair, n_blocks, **trunk)  # type: ignore[arg-type]
         self.distogram = Distogram(d_pair, edges_angstrom)
 
     def forward(
         self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None, *, third: Tensor | None = None
     ) -> Tensor:
-        """Logits (B, I, J, bins).
-
-        Parameters
-        ----------
-        single : Tensor (B, L, features)
-        index : int Tensor (B, L)
-            Numbers of the residues in their chain.
-        keep : bool Tensor (B, L)
-            True for residues, False for padding.
-        pair : Tensor (B, I, J, features), optional
-        third : bool Tensor (B, L), optional
-            True for residues that may be the third one of a triangle.
-        """
+        """Logits (B, I, J, bins); parameters as of `PairFeatures.forward`, and those of `PairTrunk.forward`."""
         s, z = self.embedded(single, index, keep, pair)
         rounds = self.recycles
         if self.training and rounds:
@@ -99,51 +152,5 @@ class DistanceNetwork(nn.Module):
         self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Single and pair representations before the trunk."""
-        s = self.embed(self.around(single, keep))
-        z = self.to_pair(s) + self.positions(index)
-        if self.embed_pair is not None:
-            if pair is None:
-                raise ConfigError("this network was built for features of pairs, and was given none")
-            z = z + self.embed_pair(pair)
-        return s, z
-
-
-class WindowNetwork(nn.Module):
-    """Distogram of each pair from the residues around its two, and how far apart they are: no attention, no third.
-
-    Parameters
-    ----------
-    n_single, n_pair : int
-        Features of a residue; features of a pair, or 0.
-    reach : int
-        Residues on either side that are seen.
-    d_hidden : int
-    """
-
-    def __init__(
-        self,
-        n_single: int,
-        n_pair: int,
-        edges_angstrom: Tensor,
-        *,
-        reach: int = 7,
-        d_hidden: int = 128,
-        furthest: int = 64,
-    ) -> None:
-        super().__init__()
-        self.around = WindowFeatures(n_single, reach)
-        width = self.around.n_features
-        self.left, self.right = nn.Linear(width, d_hidden), nn.Linear(width, d_hidden)
-        self.positions = RelativePositions(d_hidden, furthest)
-        self.embed_pair = nn.Linear(n_pair, d_hidden, bias=False) if n_pair else None
-        self.middle = nn.Linear(d_hidden, d_hidden)
-        self.distogram = Distogram(d_hidden, edges_angstrom)
-
-    def forward(self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None) -> Tensor:
-        """Logits (B, I, J, bins); parameters as of `DistanceNetwork.forward`."""
-        around = self.around(single, keep)
-        z = self.left(around)[:, :, None] + self.right(around)[:, None] + self.positions(index)
-        if self.embed_pair is not None:
-            assert pair is not None
-            z = z + self.embed_pair(pair)
-        return self.distogram(F.gelu(self.middle(F.gelu(z))))
+        s = self.embed(self.features.around(single, keep))
+        return s, self.narrow(self.features(single, index, keep, pair))

@@ -9,7 +9,7 @@ import toy_tokens
 from torch import nn
 from toy_heads import some_codes
 
-from bioattn.config import ModelConfig, StemConfig, TokenizerConfig
+from bioattn.config import ModelConfig, PairTrackConfig, StemConfig, TokenizerConfig
 from bioattn.data import alphabet
 from bioattn.errors import BioattnWarning, DataError
 from bioattn.explain.ism import ism
@@ -23,6 +23,10 @@ MODELS = {
     "stem, both strands": {
         "stem": StemConfig(kind="conv", n_filters=5, width=5, pool=3), "reverse_complement": "average",
         "positions": "rope", "pooling": "mean",
+    },
+    "pairs": {
+        "stem": StemConfig(kind="conv", n_filters=5, width=5, pool=3), "trunk": "pair", "positions": "rope",
+        "pair": PairTrackConfig(bin_tokens=2, d_pair=5, d_hidden=3, d_pair_head=3),
     },
     "bases, cls": {"stem": StemConfig(kind="none", pool=1), "positions": "learned", "pooling": "cls"},
     "3-mers": {

@@ -8,9 +8,10 @@ import pytest
 import torch
 from toy_protein import TINY, network, proteins
 
+from bioattn.data.residues import AMINO_ACIDS
 from bioattn.errors import ConfigError, DataError
 from bioattn.nn.pair.network import WindowNetwork
-from bioattn.protein.batches import ProteinBatches, collate
+from bioattn.protein.batches import ProteinBatches, collate, substitution_table
 from bioattn.protein.network import (
     EDGES_ANGSTROM,
     LEFT_OUT,
@@ -76,6 +77,30 @@ def test_crops_are_stretches_with_their_numbers():
             assert np.array_equal(batch.distances_angstrom[row, :n, :n].numpy(), expected)
             assert batch.distances_angstrom[row, n:].isnan().all()
     assert seen[0] == seen[2] != seen[1]
+
+
+def test_substitutions_replace_residues_by_similar_ones():
+    """About the asked share, other ones in each epoch and the same again; leucine more often by isoleucine than by
+    aspartate; rows of the table sum to one without a diagonal; chains of evaluation stay as they are."""
+    some = proteins(*[40] * 60)
+    batches = ProteinBatches(some, 60, seed=2, substitutions=0.2)
+    kept = {p.single.tobytes() for p in some}
+    seen = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        (batch,) = list(batches)
+        assert (batch.single.sum(-1) == 1).all()
+        places = batch.distances_angstrom.numpy()
+        order = [next(i for i, p in enumerate(some) if (p.distances_angstrom == d).all()) for d in places]
+        was = np.stack([some[i].single for i in order]).argmax(-1)
+        seen.append((was != batch.single.argmax(-1).numpy())[np.argsort(order)])
+    assert seen[0].mean() == pytest.approx(0.2, abs=0.03)
+    assert (seen[0] == seen[2]).all() and (seen[0] != seen[1]).any()
+    assert {p.single.tobytes() for p in some} == kept
+    table = substitution_table()
+    assert np.allclose(table.sum(1), 1) and (np.diag(table) == 0).all()
+    leucine = table[AMINO_ACIDS.index("L")]
+    assert leucine[AMINO_ACIDS.index("I")] > 5 * leucine[AMINO_ACIDS.index("D")]
 
 
 def test_every_chain_is_seen_once_in_an_epoch():
