@@ -1083,8 +1083,7 @@ class TrunkConfig(Section):
         0.15,
         ge=0,
         lt=1,
-        description="share of residues that training replaces by similar ones (BLOSUM62), drawn anew in each epoch; the "
-        "fold stays",
+        description="share of residues that training replaces by similar ones (BLOSUM62), drawn anew in each epoch",
     )
     epochs: int = Field(12, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
@@ -1129,6 +1128,18 @@ class ProteinConfig(Section):
         return self
 
 
+class PrinciplesConfig(Section):
+    """Experiments on attention with known answers (`snakemake principles`)."""
+
+    size: Literal["fast", "full"] = Field("full", description="fast: less training; full: more of it, more points")
+    n_seeds: int = Field(5, ge=1, description="seeds 1, 2, ... of everything that is trained or drawn")
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds."""
+        return list(range(1, self.n_seeds + 1))
+
+
 class Config(Section):
     """A configuration file: where results go, and the named runs."""
 
@@ -1137,6 +1148,7 @@ class Config(Section):
     runs: dict[str, RunConfig] = Field({}, description="named runs; the name is the first folder of every result")
     bench: BenchConfig = BenchConfig()
     protein: ProteinConfig | None = Field(None, description="the protein track; see config/protein.yaml")
+    principles: PrinciplesConfig = PrinciplesConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -1145,7 +1157,7 @@ class Config(Section):
         for name, run in self.runs.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"run name '{name}' may hold letters, digits, '_' and '-' only")
-            if name in ("bench", "protein"):
+            if name in ("bench", "protein", "principles"):
                 raise ValueError(f"a run cannot be named '{name}': that folder holds other results")
             if not (run.data.samples or run.data.simulate):
                 raise ValueError(f"runs.{name}.data needs 'samples' (a samples.tsv) or 'simulate'")

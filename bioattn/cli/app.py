@@ -61,6 +61,8 @@ LAZY: dict[str, tuple[str, str]] = {
         "Score networks on held-out chains, look inside the trunk, and cut out third residues.",
     ),
     "protein": ("bioattn.cli.protein_report:protein", "Write one self-contained HTML file about the protein track."),
+    "principle": ("bioattn.cli.principle:principle", "Run an experiment on attention whose answer is known."),
+    "principles": ("bioattn.cli.principle:principles", "Write the verdicts of experiments as one table and one page."),
     "report": ("bioattn.cli.report:report", "Write one self-contained HTML file about a run."),
     "config": ("bioattn.cli.config:config", "Check a configuration file and print it with all defaults."),
     "schema": ("bioattn.cli.config:schema", "Print the JSON schema of configuration files."),

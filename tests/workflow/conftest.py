@@ -232,7 +232,8 @@ def copy_workflow(target: Path, *, package: Sequence[str] | None = None) -> None
 def make_stub_clone(root: Path, work: Path) -> Clone:
     """Workflow whose verbs only write their files."""
     read = ("__init__.py", "chain_table.py", "lines.py", "packages.py", "samples.py")
-    copy_workflow(root, package=["__init__.py", "config.py", "errors.py", *(f"io/{name}" for name in read)])
+    top = ("__init__.py", "config.py", "errors.py", "principles/__init__.py")
+    copy_workflow(root, package=[*top, *(f"io/{name}" for name in read)])
     (root / "bioattn" / "__main__.py").write_text(STUB)
     work.mkdir()
     return Clone(root, work)

@@ -21,6 +21,7 @@ from bioattn.errors import BioattnError, ConfigError
 from bioattn.io.chain_table import files_of_table
 from bioattn.io.packages import find_data
 from bioattn.io.samples import files_named
+from bioattn.principles import EXPERIMENTS
 
 try:
     CONFIG = parse_config(dict(config))
@@ -344,3 +345,8 @@ def files_of_chains(wildcards):
 def if_chains(path):
     """Input: a result about many chains, if the protein track has them."""
     return path if PROTEIN.chains else []
+
+
+def principle_result(*parts):
+    """Path pattern of a result of the principles."""
+    return os.path.join(CONFIG.results, "principles", *parts)

@@ -1,0 +1,79 @@
+"""Verbs `principle` and `principles`: experiments with known answers, and their page."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+
+from bioattn.config import FORMAT_VERSION, PrinciplesConfig, digest
+from bioattn.errors import BioattnError
+from bioattn.io.files import replacing_folder, write_text
+from bioattn.io.tables import read_tsv, write_tsv
+from bioattn.plot.principles import experiment
+from bioattn.plot.save import svg_bytes
+from bioattn.plot.style import figure_of
+from bioattn.principles import EXPERIMENTS, run_experiment
+from bioattn.principles.finding import Finding, verdict_table
+from bioattn.report.principles import build_principles_report
+
+
+def principle(
+    name: Annotated[str, typer.Argument(help="Experiment, or 'all'.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for verdicts, table and figure; of 'all', one for each inside it.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="fast or full.")] = "full",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 1, 2, ... of what is trained or drawn.")] = 5,
+) -> None:
+    """Run an experiment whose answer is known; fails if a verdict does."""
+    settings = PrinciplesConfig.model_validate({"size": size, "n_seeds": seeds})
+    # Tensors are small: more threads would wait for each other, and rounding would depend on their number.
+    torch.set_num_threads(1)
+    found = []
+    for each in EXPERIMENTS if name == "all" else (name,):
+        found.append(run_experiment(each, settings))
+        _tell(found[-1])
+        if out is not None:
+            _write(out / each if name == "all" else out, found[-1], settings)
+    failed = [finding.name for finding in found if not finding.passed]
+    if failed:
+        raise BioattnError(f"verdicts failed in {', '.join(failed)}")
+
+
+def principles(
+    experiment: Annotated[list[Path], typer.Option(help="Folder of the verb principle; repeat for every experiment.")],
+    out: Annotated[Path, typer.Option(help="Folder for verdicts.tsv and report.html.")],
+) -> None:
+    """Write the verdicts of experiments as one table and one page."""
+    table = pd.concat([read_tsv(folder / "verdicts.tsv") for folder in experiment], ignore_index=True)
+    page = build_principles_report(experiment)
+    write_tsv(out / "verdicts.tsv", table, {"step": "principles", "format": FORMAT_VERSION})
+    write_text(out / "report.html", page)
+    typer.echo(f"{out}: {int(table['passed'].sum())} of {len(table)} claims hold")
+
+
+def _tell(finding: Finding) -> None:
+    for verdict in finding.verdicts:
+        word = "ok  " if verdict.passed else "FAIL"
+        mean = sum(verdict.measured) / len(verdict.measured)
+        typer.echo(
+            f"{word} {finding.name:16s} {verdict.kind:11s} {mean:.4g} ({verdict.rule} {verdict.truth:g}, "
+            f"{verdict.rate:.0%} of {len(verdict.measured)}): {verdict.claim}"
+        )
+
+
+def _write(out: Path, finding: Finding, settings: PrinciplesConfig) -> None:
+    record = {
+        "step": "principle", "experiment": finding.name, "format": FORMAT_VERSION,
+        "digest": digest(settings.model_dump(mode="json")), "size": settings.size, "seeds": settings.seeds,
+    }  # fmt: skip
+    drawing = finding.drawing._asdict()
+    about = {"name": finding.name, "title": finding.title, "idea": finding.idea, "drawing": drawing}
+    with replacing_folder(out) as folder:
+        write_tsv(folder / "verdicts.tsv", verdict_table([finding]), record)
+        write_tsv(folder / "table.tsv", finding.table, record)
+        write_text(folder / "experiment.json", json.dumps(about, indent=1) + "\n")
+        (folder / "figure.svg").write_bytes(svg_bytes(figure_of(experiment(finding.table, **drawing))))

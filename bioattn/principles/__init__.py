@@ -1,0 +1,43 @@
+"""Experiments on attention whose answers are known: an instrument check, and a course.
+
+Each experiment is one module with a function `run(settings) -> Finding`. They use the parts of `bioattn.nn` that the
+models use, so a broken part fails the verdicts that rest on it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from bioattn.config import PrinciplesConfig
+from bioattn.errors import ConfigError
+
+if TYPE_CHECKING:  # the workflow reads the names, and must not load pandas for it
+    from bioattn.principles.finding import Finding
+
+#: Name -> what it is about, in the order of the page.
+EXPERIMENTS: dict[str, str] = {
+    "score_scaling": "why scores are divided by the root of the width",
+    "delayed_copy": "attention reaches any distance in one step, recurrence does not",
+    "cost": "full attention costs the square of the length, a window its first power",
+    "checkpointing": "activations can be computed again instead of kept",
+    "padding": "what stands behind the real tokens changes nothing",
+    "sensor_fusion": "softmax of log precision is the best linear unbiased estimate",
+    "odd_one_out": "the odd item is the one that nobody attends to",
+    "graph_attention": "attention along edges is a random walk",
+    "patches": "patches are a strided convolution; without positions order is lost",
+    "heat_equation": "one step of diffusion is one row of attention",
+    "green_function": "scores that depend on the difference of positions make any ring kernel",
+}
+
+
+def run_experiment(name: str, settings: PrinciplesConfig) -> "Finding":
+    """Run one experiment.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    if name not in EXPERIMENTS:
+        raise ConfigError(f"no experiment '{name}'; there are {', '.join(EXPERIMENTS)}")
+    found: Finding = import_module(f"bioattn.principles.{name}").run(settings)
+    return found
