@@ -720,7 +720,21 @@ class PretrainConfig(Section):
     )
 
 
-class TrainConfig(Section):
+class OptimisationConfig(Section):
+    """What every training has: AdamW, and where it runs."""
+
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps with rising learning rate")
+    gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="auto: bf16 on CUDA, float32 on CPU"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of one training job")
+
+
+class TrainConfig(OptimisationConfig):
     """Optimisation. Each seed is one replicate: its own resample of the data and its own initial weights."""
 
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="one trained model per seed and fold")
@@ -730,21 +744,12 @@ class TrainConfig(Section):
     )
     epochs: int = Field(30, ge=1, description="most passes over the training data")
     batch_size: int = Field(128, ge=1, description="examples per step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps with rising learning rate")
-    gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(
         0, ge=0, description="processes that prepare batches, always the same ones; 0: the training process itself does"
     )
     permute_labels: bool = Field(False, description="negative control: targets shuffled among training examples")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
-    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
-        "auto", description="auto: bf16 on CUDA, float32 on CPU"
-    )
-    threads: int = Field(1, ge=1, description="CPU threads of one training job")
     memory_gb: float | None = Field(
         None, gt=0, description="most memory of a training job in GiB; null: what the device, job or container has"
     )
@@ -1055,7 +1060,7 @@ class ChainsConfig(Section):
 TrunkVariant = Literal["trunk", "no_triangles", "no_multiplication", "no_attention", "no_single", "window"]
 
 
-class TrunkConfig(Section):
+class TrunkConfig(OptimisationConfig):
     """The pair trunk over many chains, and the networks that it is compared with."""
 
     variants: list[TrunkVariant] = Field(
@@ -1087,16 +1092,8 @@ class TrunkConfig(Section):
     )
     epochs: int = Field(12, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of all steps with rising learning rate")
-    gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     patience: int = Field(4, ge=1, description="epochs without a better validation loss before stopping")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
-    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
-        "auto", description="auto: bf16 on CUDA, float32 on CPU"
-    )
-    threads: int = Field(1, ge=1, description="CPU threads of one training job")
     inside_chains: int = Field(100, ge=1, description="most test chains that are looked into and knocked out")
     probe_chains: int = Field(20, ge=1, description="training chains that the probe of heads is fitted on")
 
