@@ -15,7 +15,9 @@ def config(
 ) -> None:
     """Check a configuration file and print it with all defaults."""
     resolved = load_config(path)
-    typer.echo(f"# OK: {path} holds {len(resolved.runs)} run(s): {', '.join(resolved.runs)}")
+    held = [f"{len(resolved.runs)} run(s): {', '.join(resolved.runs)}"] if resolved.runs else []
+    held += ["the protein track"] if resolved.protein else []
+    typer.echo(f"# OK: {path} holds {'; '.join(held)}")
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
 
 
