@@ -122,9 +122,10 @@ def _inside(
     thirds_summary = mean_scores(effect, groups[chosen], by="network", **options).drop(columns="network")
     blocks = audit_blocks(network, some)
     heads = audit_heads(network, some)
+    first = test[0]
     few = probe_heads(network, probe_train, some)
     random = build_network(
-        BASE, config.trunk, n_single=test[0].single.shape[1], n_pair=0 if test[0].pair is None else 1,
+        BASE, config.trunk, n_single=first.single.shape[1], n_pair=0 if first.pair is None else first.pair.shape[-1],
         seed=stream_seed(config.seed, "protein", "random"),
     ).eval()  # fmt: skip
     assert isinstance(random, DistanceNetwork)

@@ -99,7 +99,7 @@ def test_both_defences_against_padding_are_needed(defence: str, monkeypatch: pyt
 
 
 def _without_mask(forward):
-    return lambda self, x, *, keep=None: forward(self, x)
+    return lambda self, x, *, keep=None, bias=None: forward(self, x, bias=bias)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

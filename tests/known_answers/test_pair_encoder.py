@@ -163,7 +163,7 @@ def test_pairs_can_be_cut_out_and_attention_stays(bin_tokens: int):
 def test_what_cannot_be_is_named():
     """Too many bins, settings that exclude each other, a model without pairs."""
     with pytest.raises(
-        DataError, match=r"300 tokens make 300 bins of .*, at most 128 are allowed: .* bin_tokens to at least 3"
+        DataError, match=r"300 tokens make 300 bins of .*, at most 128 are allowed: .*bin_tokens to at least 3"
     ):
         encoder()(draw(1, 300, D))
     assert encoder(bin_tokens=3)(draw(1, 300, D)).shape == (1, 300, D) and MOST_BINS == 128
