@@ -16,14 +16,18 @@ if TYPE_CHECKING:  # the workflow reads the names, and must not load pandas for 
 #: Name -> what it is about, in the order of the page.
 EXPERIMENTS: dict[str, str] = {
     "score_scaling": "why scores are divided by the root of the width",
+    "head_specialisation": "heads split the work when there are two relations to follow",
     "delayed_copy": "attention reaches any distance in one step, recurrence does not",
     "cost": "full attention costs the square of the length, a window its first power",
     "checkpointing": "activations can be computed again instead of kept",
     "padding": "what stands behind the real tokens changes nothing",
     "sensor_fusion": "softmax of log precision is the best linear unbiased estimate",
+    "reference_resolution": "a head points from a pronoun at what it stands for",
     "odd_one_out": "the odd item is the one that nobody attends to",
     "graph_attention": "attention along edges is a random walk",
     "patches": "patches are a strided convolution; without positions order is lost",
+    "triangle_consistency": "third residues make distances consistent",
+    "allosteric_coupling": "two distant sites that depend on each other are found",
     "heat_equation": "one step of diffusion is one row of attention",
     "green_function": "scores that depend on the difference of positions make any ring kernel",
 }
