@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from bioattn.cli.options import progress_bar
+from bioattn.cli.options import Settings, progress_bar
 from bioattn.cli.train import log_epochs, remove_checkpoints, write_record
 from bioattn.config import FORMAT_VERSION, ProteinConfig, digest, load_protein, protein_step_settings
 from bioattn.errors import ConfigError, DataError
@@ -20,7 +20,6 @@ from bioattn.protein.chains import prepare_chains, proteins_of
 from bioattn.protein.network import fit_distances, load_network, save_network
 from bioattn.protein.study import study
 
-Settings = Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")]
 Chains = Annotated[Path, typer.Option(help="Folder of the verb chains.")]
 
 

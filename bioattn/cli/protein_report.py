@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from bioattn.cli.options import Settings
 from bioattn.config import load_protein
 from bioattn.io.files import write_text
 from bioattn.report.protein import build_protein_report
 
 
 def protein(
-    settings: Annotated[Path, typer.Option(help="Settings of the step (JSON), or a configuration file (YAML).")],
+    settings: Settings,
     results: Annotated[Path, typer.Option(help="Folder results/protein.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
 ) -> None:

@@ -103,19 +103,23 @@ class Encoder(nn.Module):
             If the shapes do not fit, an example holds padding only, or a real token is NaN or infinite.
         """
         check_tokens(x_BLD, keep, self.d_model)
-        x_BLD = self.embed(zero_padding(self.positions(x_BLD), keep))
-        for block in self.layer:
+        return self._run(self.embed(zero_padding(self.positions(x_BLD), keep)), keep)
+
+    def after(self, layer: int, x_BLD: Tensor, *, keep: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
+        """Contextual tokens (B, L, D) when the stream after block `layer` is `x_BLD`.
+
+        `pair` is the state of the pair track then, of an encoder that has one.
+        """
+        return self._run(x_BLD, keep, first=layer + 1, pair=pair)
+
+    def _run(self, x_BLD: Tensor, keep: Tensor | None, *, first: int = 0, pair: Tensor | None = None) -> Tensor:
+        """Contextual tokens of the stream before block `first`."""
+        for block in self.layer[first:]:
             # A tapped block is kept whole: its hooks may be gone when the gradient would run it again.
             if self.checkpointing and torch.is_grad_enabled() and not tapped(block):
                 x_BLD = checkpoint(block, x_BLD, keep=keep, use_reentrant=False)
             else:
                 x_BLD = block(x_BLD, keep=keep)
-        return zero_padding(self.norm(x_BLD), keep)
-
-    def after(self, layer: int, x_BLD: Tensor, *, keep: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
-        """Contextual tokens (B, L, D) when the stream after block `layer` is `x_BLD`; there are no pairs here."""
-        for block in self.layer[layer + 1 :]:
-            x_BLD = block(x_BLD, keep=keep)
         return zero_padding(self.norm(x_BLD), keep)
 
 

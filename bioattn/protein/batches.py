@@ -53,6 +53,11 @@ class ProteinBatch(NamedTuple):
     distances_angstrom: Tensor
     pair: Tensor | None
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What networks take, in their order."""
+        return self.single, self.residue_index, self.keep, self.pair
+
 
 def collate(proteins: Sequence[Protein], starts: Sequence[int] | None = None, crop: int | None = None) -> ProteinBatch:
     """Chains, or a stretch of `crop` residues of each, padded to the longest."""

@@ -17,6 +17,15 @@ SHARES = {"L": 1.0, "L/2": 0.5, "L/5": 0.2}
 _LEAST_IDENTITY = 0.9
 
 
+def known_pairs(
+    distances_angstrom: NDArray[np.floating], *, least_separation: int = 1
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Residues i < j of all pairs with a known distance that are so far apart in the sequence."""
+    i, j = np.triu_indices(len(distances_angstrom), least_separation)
+    known = np.isfinite(distances_angstrom[i, j])
+    return i[known], j[known]
+
+
 def contact_precision(
     scores: NDArray[np.float64], distances_angstrom: NDArray[np.float64], *, contact_angstrom: float = CONTACT_ANGSTROM
 ) -> pd.DataFrame:
@@ -40,9 +49,7 @@ def contact_precision(
             f"scores and distances must be of the same residues, got {scores.shape} and {distances_angstrom.shape}"
         )
     resolved = int(np.isfinite(np.diag(distances_angstrom)).sum())
-    i, j = np.triu_indices(len(scores), 1)
-    known = np.isfinite(distances_angstrom[i, j])
-    i, j = i[known], j[known]
+    i, j = known_pairs(distances_angstrom)
     apart = j - i
     touch = distances_angstrom[i, j] < contact_angstrom
     value = np.nan_to_num(scores[i, j], nan=-np.inf)

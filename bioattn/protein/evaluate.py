@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bioattn.data.structure import CONTACT_ANGSTROM
 from bioattn.nn.pair.distogram import Distogram, contact_probability, expected_distance
 from bioattn.protein.batches import Protein
-from bioattn.protein.contacts import Violations, contact_precision, triangle_violations
+from bioattn.protein.contacts import Violations, contact_precision, known_pairs, triangle_violations
 from bioattn.rng import stream
 from bioattn.train.metrics import group_bootstrap
 
@@ -62,8 +62,8 @@ def lddt(predicted: Floats, true: Floats) -> float:
 
     Source: Mariani et al. 2013, on distances instead of coordinates.
     """
-    i, j = np.triu_indices(len(true), LEAST_SEPARATION)
-    near = np.isfinite(true[i, j]) & (true[i, j] < LDDT_RADIUS_ANGSTROM)
+    i, j = known_pairs(true, least_separation=LEAST_SEPARATION)
+    near = true[i, j] < LDDT_RADIUS_ANGSTROM
     error = np.abs(predicted[i, j] - true[i, j])[near]
     return float(np.mean([(error < most).mean() for most in LDDT_ANGSTROM])) if len(error) else float("nan")
 
@@ -94,18 +94,14 @@ def score_protein(logits: NDArray[np.float32], protein: Protein, distogram: Dist
 
 def precision_all(scores: Floats, true: Floats, *, share: float = 0.2) -> float:
     """Precision of the best scored pairs of any separation from `LEAST_SEPARATION` on; NaN without a pair."""
-    i, j = np.triu_indices(len(true), LEAST_SEPARATION)
-    known = np.isfinite(true[i, j])
-    i, j = i[known], j[known]
+    i, j = known_pairs(true, least_separation=LEAST_SEPARATION)
     n = max(int(round(share * np.isfinite(np.diag(true)).sum())), 1)
     best = np.argsort(-scores[i, j], kind="stable")[:n]
     return float((true[i, j][best] < CONTACT_ANGSTROM).mean()) if len(best) else float("nan")
 
 
 def _log_loss(logits: NDArray[np.float32], true: Floats, distogram: Distogram) -> float:
-    i, j = np.triu_indices(len(true), 1)
-    known = np.isfinite(true[i, j])
-    i, j = i[known], j[known]
+    i, j = known_pairs(true)
     log_p = torch.from_numpy(logits[i, j]).double().log_softmax(-1)
     bins = distogram.bins(torch.from_numpy(true[i, j]))
     return float(-log_p.gather(1, bins[:, None]).mean()) if len(i) else float("nan")
@@ -193,10 +189,9 @@ def calibration(contacts: Sequence[Floats], true: Sequence[Floats], *, n_bins: i
     """
     predicted, observed = [], []
     for probability, distance in zip(contacts, true, strict=True):
-        i, j = np.triu_indices(len(distance), LEAST_SEPARATION)
-        known = np.isfinite(distance[i, j])
-        predicted.append(probability[i, j][known])
-        observed.append(distance[i, j][known] < CONTACT_ANGSTROM)
+        i, j = known_pairs(distance, least_separation=LEAST_SEPARATION)
+        predicted.append(probability[i, j])
+        observed.append(distance[i, j] < CONTACT_ANGSTROM)
     p, o = np.concatenate(predicted), np.concatenate(observed)
     borders = np.linspace(0, 1, n_bins + 1)
     place = np.clip((p * n_bins).astype(int), 0, n_bins - 1)

@@ -19,6 +19,7 @@ from bioattn.nn.pair.distogram import Distogram
 from bioattn.nn.pair.network import DistanceNetwork
 from bioattn.protein.batches import Protein, ProteinBatch, collate
 from bioattn.protein.coevolution import average_product_corrected
+from bioattn.protein.contacts import known_pairs
 from bioattn.protein.evaluate import (
     LEAST_SEPARATION,
     distances_of_logits,
@@ -54,8 +55,8 @@ def audit_blocks(network: DistanceNetwork, proteins: Sequence[Protein]) -> pd.Da
     for protein in proteins:
         batch = collate([protein])
         with taps.record(network, names) as store:
-            network(batch.single, batch.residue_index, batch.keep, batch.pair)
-        _, embedding = network.embedded(batch.single, batch.residue_index, batch.keep, batch.pair)
+            network(*batch.inputs)
+        _, embedding = network.embedded(*batch.inputs)
         stages = {"embedding": embedding, **{f"block {i}": store[name] for i, name in enumerate(names)}}
         for stage, pair in stages.items():
             read = distances_of_logits(network.distogram(pair)[0].numpy(), network.distogram)
@@ -116,7 +117,7 @@ def audit_heads(network: DistanceNetwork, proteins: Sequence[Protein]) -> pd.Dat
 
 
 def _scores(network: DistanceNetwork, protein: Protein, batch: ProteinBatch) -> dict[str, float]:
-    logits = network(batch.single, batch.residue_index, batch.keep, batch.pair)[0].numpy()
+    logits = network(*batch.inputs)[0].numpy()
     return score_protein(logits, protein, network.distogram)
 
 
@@ -131,7 +132,7 @@ def third_residue_effects(network: DistanceNetwork, protein: Protein) -> Floats:
     """
     batch = collate([protein])
     length = len(protein.single)
-    whole = _log_odds(network(batch.single, batch.residue_index, batch.keep, batch.pair)[0].numpy(), network.distogram)
+    whole = _log_odds(network(*batch.inputs)[0].numpy(), network.distogram)
     effects = np.empty((length, length, length))
     for start in range(0, length, _AT_A_TIME):
         out = torch.arange(start, min(start + _AT_A_TIME, length))
@@ -215,7 +216,7 @@ def knock_out_thirds(
     for row, protein in enumerate(proteins):
         batch = collate([protein])
         with torch.no_grad():
-            logits = network(batch.single, batch.residue_index, batch.keep, batch.pair)[0].numpy()
+            logits = network(*batch.inputs)[0].numpy()
         contact = distances_of_logits(logits, network.distogram).contact
         true = protein.distances_angstrom.astype(np.float64)
         found = bridging_effect(third_residue_effects(network, protein), contact, true)
@@ -255,7 +256,7 @@ def head_features(network: DistanceNetwork, protein: Protein) -> tuple[list[tupl
                 where.append((i, part, f"trunk.block.{i}.{attribute}.pattern"))
     batch = collate([protein])
     with taps.record(network, [tap for _, _, tap in where]) as store:
-        network(batch.single, batch.residue_index, batch.keep, batch.pair)
+        network(*batch.inputs)
     maps = []
     for i, part, tap in where:
         pattern = store[tap][0].double()
@@ -285,11 +286,9 @@ def probe_heads(
     x, y = [], []
     for protein in train:
         names, maps = head_features(network, protein)
-        i, j = np.triu_indices(len(protein.single), LEAST_SEPARATION)
-        distance = protein.distances_angstrom[i, j]
-        known = np.isfinite(distance)
-        x.append(maps[:, i[known], j[known]].T)
-        y.append(distance[known] < CONTACT_ANGSTROM)
+        i, j = known_pairs(protein.distances_angstrom, least_separation=LEAST_SEPARATION)
+        x.append(maps[:, i, j].T)
+        y.append(protein.distances_angstrom[i, j] < CONTACT_ANGSTROM)
     features, target = np.concatenate(x), np.concatenate(y)
     scale = features.std(0) + 1e-12
     model = LogisticRegression(l1_ratio=1.0, C=penalty, solver="liblinear", random_state=0)

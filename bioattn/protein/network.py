@@ -35,15 +35,6 @@ LEFT_OUT: dict[str, tuple[str, ...] | None] = {
     "no_single": ("single",),
     "window": None,
 }
-#: What a variant is, in words.
-ABOUT = {
-    "trunk": "pair trunk",
-    "no_triangles": "trunk without triangle updates",
-    "no_multiplication": "trunk without triangle multiplication",
-    "no_attention": "trunk without triangle attention",
-    "no_single": "trunk without attention between residues",
-    "window": "window network, no attention",
-}
 #: Columns of the history of a training, one row per epoch.
 HISTORY = ("epoch", "step", "learning_rate", "train_loss", "validation_loss", "seconds")
 #: Settings that a network is built from.
@@ -98,7 +89,7 @@ class DistanceModule(StepModule):
 
     def _loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         batch = ProteinBatch(*batch)
-        logits = self.network(batch.single, batch.residue_index, batch.keep, batch.pair)
+        logits = self.network(*batch.inputs)
         return distogram_loss(logits, batch.distances_angstrom, self.network.distogram.edges_angstrom)  # type: ignore[union-attr, arg-type]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

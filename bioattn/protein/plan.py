@@ -37,7 +37,7 @@ def bytes_per_square(network: nn.Module, protein: Protein, *, gradients: bool) -
     try:
         with torch.random.fork_rng(), torch.set_grad_enabled(gradients), track_memory(held) as memory:
             before = memory.live_bytes
-            made = network(stretch.single, stretch.residue_index, stretch.keep, stretch.pair)
+            made = network(*stretch.inputs)
             if gradients:
                 made.float().square().mean().backward()
     finally:

@@ -149,17 +149,15 @@ def _inside(
 
 def _mean_heads(heads: pd.DataFrame, groups: NDArray[np.int64], options: dict[str, Any]) -> pd.DataFrame:
     """Mean of what each head does over proteins, with intervals, in wide form."""
-    rows = []
-    for (block, part, head), each in heads.groupby(["block", "part", "head"], sort=False):
-        table = mean_scores(
-            each.drop(columns=["block", "head"]).assign(part=str(part)), groups, by="part", **options
-        ).set_index("score")
-        row: dict[str, Any] = {"block": block, "part": part, "head": head}
-        for score in table.index:
-            row[score] = table.loc[score, "mean"]
-            row[f"{score}_ci_low"], row[f"{score}_ci_high"] = table.loc[score, ["ci_low", "ci_high"]]
-        rows.append(row)
-    return pd.DataFrame(rows)
+    keys = ["block", "part", "head"]
+    number = heads.groupby(keys, sort=False).ngroup()
+    means = mean_scores(heads.drop(columns=keys).assign(number=number), groups, by="number", **options)
+    made = heads[keys].drop_duplicates(ignore_index=True)
+    for score, each in means.groupby("score", sort=False):
+        each = each.set_index("number")
+        made[score] = each["mean"]
+        made[f"{score}_ci_low"], made[f"{score}_ci_high"] = each["ci_low"], each["ci_high"]
+    return made
 
 
 def _examples(

@@ -225,10 +225,7 @@ def _chains(root: Path, config: ProteinConfig) -> list[Block]:
 
 def _scores(folder: Path) -> list[Block]:
     scores, curves = read_tsv(folder / "scores.tsv"), read_tsv(folder / "calibration.tsv")
-    wide = scores.assign(
-        value=[with_interval(r["mean"], r["ci_low"], r["ci_high"]) for r in scores.to_dict("records")],
-        network=[NETWORKS[str(name)] for name in scores["network"]],
-    ).pivot(index="network", columns="score", values="value")
+    wide = _by_network(scores, "mean")
     kept = list(_TITLES)
     order = [NETWORKS[name] for name in dict.fromkeys(scores["network"])]
     return [
@@ -248,6 +245,14 @@ def _scores(folder: Path) -> list[Block]:
         ),
         plain_table("scores", "Means over held-out chains", wide.loc[order, kept].reset_index(), titles=_TITLES),
     ]
+
+
+def _by_network(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """A row for each network and a column for each score, values with their intervals."""
+    return table.assign(
+        value=[with_interval(r[value], r["ci_low"], r["ci_high"]) for r in table.to_dict("records")],
+        network=[NETWORKS[str(name)] for name in table["network"]],
+    ).pivot(index="network", columns="score", values="value")
 
 
 def _training(root: Path, config: ProteinConfig) -> list[Block]:
@@ -275,11 +280,7 @@ def _training(root: Path, config: ProteinConfig) -> list[Block]:
 def _necessity(folder: Path) -> list[Block]:
     table, blocks, heads = (read_tsv(folder / f"{name}.tsv") for name in ("differences", "blocks", "heads"))
     kept = list(_TITLES)
-    shown = table[table["score"].isin(kept)]
-    wide = shown.assign(
-        value=[with_interval(r["difference"], r["ci_low"], r["ci_high"]) for r in shown.to_dict("records")],
-        network=[NETWORKS[str(name)] for name in shown["network"]],
-    ).pivot(index="network", columns="score", values="value")
+    wide = _by_network(table, "difference")
     return [
         Text(
             "The trunk less the network without the part, paired over held-out chains. Precision and lDDT: above zero "

@@ -34,8 +34,9 @@ from bioattn.protein.coevolution import coupling_scores, mean_field_couplings
 from bioattn.protein.contacts import contact_precision
 from bioattn.protein.factored import family_scores, fit_family
 from bioattn.protein.family import Family, family_of
-from bioattn.protein.network import ABOUT, fit_distances, load_network, save_network
+from bioattn.protein.network import fit_distances, load_network, save_network
 from bioattn.protein.study import study
+from bioattn.report.protein import NETWORKS
 
 #: Name, alignment, structure and chain, in the package's data.
 FAMILIES = (
@@ -137,7 +138,7 @@ def chains(scale: Scale) -> Iterator[Row]:
             row = scores.loc[(name, score)]
             told = f"[{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
             yield Row(
-                "chains", f"{ABOUT[name]}, {words}: {case}", None, seconds.pop(name, None), None, row["mean"], told
+                "chains", f"{NETWORKS[name]}, {words}: {case}", None, seconds.pop(name, None), None, row["mean"], told
             )
     for row in found["differences"].to_dict("records"):
         if row["score"] in SCORES:
@@ -167,7 +168,7 @@ def _difference(row: dict[str, Any], judge: bool, case: str) -> Row:
     if judge and (row["network"], row["score"]) in (("window", "precision_all_L5"), ("no_triangles", "violation_rate")):
         judged = Threshold("at most" if less else "at least", 0.0)
     told = f"mean {row['difference']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
-    words = f"trunk less {ABOUT[row['network']]}, {SCORES[row['score']]}, {word} end: {case}"
+    words = f"trunk less {NETWORKS[row['network']]}, {SCORES[row['score']]}, {word} end: {case}"
     return Row("chains", words, None, None, None, end, told, judged)
 
 

@@ -6,6 +6,7 @@ product is the entry. Scores stay dot products, so every kernel, tap and way of 
 """
 
 import math
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -14,45 +15,25 @@ from torch.utils.checkpoint import checkpoint
 
 from bioattn.errors import ConfigError, DataError
 from bioattn.nn.blocks import zero_padding
-from bioattn.nn.checks import check_tokens
 from bioattn.nn.encoder import Encoder
 from bioattn.nn.pair.inputs import RelativePositions, SingleToPair
-from bioattn.nn.pair.updates import PairTransition, SharedDropout, TriangleAttention, TriangleMultiplication
+from bioattn.nn.pair.updates import PairUpdates, UpdateOptions
 from bioattn.nn.taps import Tap, tapped
 
 #: Pairs of more bins are refused: their number grows with the square, the work of triangles with the cube.
 MOST_BINS = 128
 
 
-class PairStep(nn.Module):
+class PairStep(PairUpdates):
     """What the pair track does before one block of the encoder.
 
     Taps: `state` (B, I, J, P), pairs after the step; `bias` (B, H, I, J), what they add to the scores of the block.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        *,
-        d_pair: int,
-        n_pair_heads: int,
-        d_pair_head: int,
-        d_hidden: int,
-        dropout: float,
-        backend: str,
-    ) -> None:
+    def __init__(self, d_model: int, n_heads: int, *, d_pair: int, **options: Unpack[UpdateOptions]) -> None:
         super().__init__()
         self.feed = SingleToPair(d_model, d_pair)
-        self.outgoing, self.incoming = (
-            TriangleMultiplication(d_pair, d_hidden, direction=direction) for direction in ("outgoing", "incoming")
-        )
-        self.starting, self.ending = (
-            TriangleAttention(d_pair, n_pair_heads, d_pair_head, node=node, backend=backend)
-            for node in ("starting", "ending")
-        )
-        self.transition = PairTransition(d_pair)
-        self.row_dropout, self.column_dropout = SharedDropout(dropout, axis=1), SharedDropout(dropout, axis=2)
+        self.add_updates(d_pair, **options)
         self.norm = nn.LayerNorm(d_pair)
         self.project = nn.Linear(d_pair, n_heads, bias=False)
         self.state, self.bias = Tap(), Tap()
@@ -62,13 +43,7 @@ class PairStep(nn.Module):
 
         `binned` (B, I, D) are tokens by bin; `keep` (B, I) is True for bins with a real token.
         """
-        both = None if keep is None else keep[:, :, None] & keep[:, None, :]
-        pair = pair + self.feed(binned)
-        for update in (self.outgoing, self.incoming, self.starting):
-            pair = pair + self.row_dropout(update(pair, keep=both))
-        pair = pair + self.column_dropout(self.ending(pair, keep=both))
-        pair = pair + self.transition(pair)
-        pair = self.state(pair if both is None else pair.masked_fill(~both[..., None], 0.0))
+        pair = self.state(self.updated(pair + self.feed(binned), keep=keep))
         return pair, self.bias(self.project(self.norm(pair)).permute(0, 3, 1, 2))
 
 
@@ -88,6 +63,8 @@ class PairEncoder(Encoder):
 
     Taps: `pair.{i}.state` and `pair.{i}.bias` of each layer, see `PairStep`, and those of its triangle updates. Queries
     and keys that are tapped in `layer.{i}.attn` hold the channels of the bias too.
+
+    More than `MOST_BINS` bins are refused with `DataError`.
     """
 
     def __init__(
@@ -119,23 +96,6 @@ class PairEncoder(Encoder):
             for _ in range(n_layers)
         )  # fmt: skip
 
-    def forward(self, x_BLD: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        """Contextual tokens (B, L, D); see `Encoder.forward`.
-
-        Raises
-        ------
-        DataError
-            If there are more than `MOST_BINS` bins.
-        """
-        check_tokens(x_BLD, keep, self.d_model)
-        x_BLD = self.embed(zero_padding(self.positions(x_BLD), keep))
-        return self._run(x_BLD, self._start(x_BLD), keep, 0)
-
-    def after(self, layer: int, x_BLD: Tensor, *, keep: Tensor | None = None, pair: Tensor | None = None) -> Tensor:
-        """Contextual tokens (B, L, D) when the stream after block `layer` is `x_BLD` and its pairs were `pair`."""
-        assert pair is not None
-        return self._run(x_BLD, pair, keep, layer + 1)
-
     def _start(self, x_BLD: Tensor) -> Tensor:
         n_bins = -(-x_BLD.shape[1] // self.bin_tokens)
         if n_bins > MOST_BINS:
@@ -147,7 +107,8 @@ class PairEncoder(Encoder):
         index = torch.arange(n_bins, device=x_BLD.device)[None]
         return self.start(index).expand(len(x_BLD), -1, -1, -1)
 
-    def _run(self, x_BLD: Tensor, pair: Tensor, keep: Tensor | None, first: int) -> Tensor:
+    def _run(self, x_BLD: Tensor, keep: Tensor | None, *, first: int = 0, pair: Tensor | None = None) -> Tensor:
+        pair = self._start(x_BLD) if pair is None else pair
         for step, block in zip(self.pair[first:], self.layer[first:], strict=True):
             if self.checkpointing and torch.is_grad_enabled() and not (tapped(block) or tapped(step)):
                 x_BLD, pair = checkpoint(self._layer, step, block, x_BLD, pair, keep, use_reentrant=False)

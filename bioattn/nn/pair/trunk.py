@@ -10,14 +10,7 @@ from bioattn.errors import ConfigError, DataError
 from bioattn.nn import attention
 from bioattn.nn.blocks import GELUFeedForward, zero_padding
 from bioattn.nn.checks import check_heads
-from bioattn.nn.pair.updates import (
-    PairTransition,
-    SharedDropout,
-    TriangleAttention,
-    TriangleMultiplication,
-    opened,
-    zeroed,
-)
+from bioattn.nn.pair.updates import PairUpdates, opened, zeroed
 from bioattn.nn.taps import Tap, tapped
 
 #: Parts of a block that can be left out, to see what each is good for.
@@ -61,7 +54,7 @@ class PairBiasedAttention(nn.Module):
         return self.output(self.project_out(torch.sigmoid(self.gate(x)) * values))
 
 
-class PairBlock(nn.Module):
+class PairBlock(PairUpdates):
     """One round of updates: singles by attention that pairs bias, pairs by triangles.
 
     Parameters
@@ -95,16 +88,10 @@ class PairBlock(nn.Module):
         self.attn = PairBiasedAttention(d_model, d_pair, n_heads) if "single" in used else None
         self.norm_feedforward = nn.LayerNorm(d_model)
         self.feedforward = GELUFeedForward(d_model, 4 * d_model)
-        self.outgoing, self.incoming = (
-            TriangleMultiplication(d_pair, d_hidden, direction=direction) if direction in used else None
-            for direction in ("outgoing", "incoming")
-        )
-        self.starting, self.ending = (
-            TriangleAttention(d_pair, n_pair_heads, d_pair_head, node=node, backend=backend) if node in used else None
-            for node in ("starting", "ending")
-        )
-        self.transition = PairTransition(d_pair) if "transition" in used else None
-        self.row_dropout, self.column_dropout = SharedDropout(dropout, axis=1), SharedDropout(dropout, axis=2)
+        self.add_updates(
+            d_pair, n_pair_heads=n_pair_heads, d_pair_head=d_pair_head, d_hidden=d_hidden, dropout=dropout,
+            backend=backend, without=without,
+        )  # fmt: skip
         self.dropout = nn.Dropout(dropout)
         self.resid, self.pair = Tap(), Tap()
 
@@ -112,18 +99,10 @@ class PairBlock(nn.Module):
         self, single: Tensor, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Singles and pairs after the block, zero where a residue is padding."""
-        both = None if keep is None else keep[:, :, None] & keep[:, None, :]
         if self.attn is not None:
             single = single + self.dropout(self.attn(single, pair, keep=keep))
         single = single + self.dropout(self.feedforward(self.norm_feedforward(single)))
-        for update in (self.outgoing, self.incoming, self.starting):
-            if update is not None:
-                pair = pair + self.row_dropout(update(pair, keep=both, third=third))
-        if self.ending is not None:
-            pair = pair + self.column_dropout(self.ending(pair, keep=both, third=third))
-        if self.transition is not None:
-            pair = pair + self.transition(pair)
-        pair = pair if both is None else pair.masked_fill(~both[..., None], 0.0)
+        pair = self.updated(pair, keep=keep, third=third)
         return self.resid(zero_padding(single, keep)), self.pair(pair)
 
 

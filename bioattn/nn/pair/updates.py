@@ -7,7 +7,8 @@ residue is knocked out of all triangles while its own pairs stay.
 Source: Jumper et al. 2021, supplement, algorithms 11 to 15.
 """
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, Required, TypedDict, Unpack, get_args
 
 import torch
 import torch.nn.functional as F
@@ -194,3 +195,51 @@ class SharedDropout(nn.Module):
         shape = list(pair.shape)
         shape[self.axis] = 1
         return pair * F.dropout(pair.new_ones(shape), self.probability)
+
+
+class UpdateOptions(TypedDict, total=False):
+    """Options of `PairUpdates.add_updates`."""
+
+    n_pair_heads: Required[int]
+    d_pair_head: Required[int]
+    d_hidden: Required[int]
+    dropout: Required[float]
+    backend: Required[str]
+    without: Collection[str]
+
+
+class PairUpdates(nn.Module):
+    """Base of what updates pairs once: both multiplications, attention of both nodes, the transition."""
+
+    def add_updates(self, d_pair: int, **options: Unpack[UpdateOptions]) -> None:
+        """Add the parts, less those in `without`: outgoing, incoming, starting, ending, transition.
+
+        A subclass calls it where their weights are to be drawn.
+        """
+        without, dropout = options.get("without", ()), options["dropout"]
+        self.outgoing, self.incoming = (
+            None if direction in without else TriangleMultiplication(d_pair, options["d_hidden"], direction=direction)
+            for direction in get_args(Direction)
+        )
+        self.starting, self.ending = (
+            None
+            if node in without
+            else TriangleAttention(
+                d_pair, options["n_pair_heads"], options["d_pair_head"], node=node, backend=options["backend"]
+            )
+            for node in get_args(Node)
+        )
+        self.transition = None if "transition" in without else PairTransition(d_pair)
+        self.row_dropout, self.column_dropout = SharedDropout(dropout, axis=1), SharedDropout(dropout, axis=2)
+
+    def updated(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+        """Pairs (B, I, J, P) after all parts, zero where a residue is padding; `keep` and `third` are (B, L)."""
+        both = None if keep is None else keep[:, :, None] & keep[:, None, :]
+        for update in (self.outgoing, self.incoming, self.starting):
+            if update is not None:
+                pair = pair + self.row_dropout(update(pair, keep=both, third=third))
+        if self.ending is not None:
+            pair = pair + self.column_dropout(self.ending(pair, keep=both, third=third))
+        if self.transition is not None:
+            pair = pair + self.transition(pair)
+        return pair if both is None else pair.masked_fill(~both[..., None], 0.0)
