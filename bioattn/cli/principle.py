@@ -1,6 +1,11 @@
 """Verbs `principle` and `principles`: experiments with known answers, and their page."""
 
 import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -27,18 +32,20 @@ def principle(
     ] = None,
     size: Annotated[str, typer.Option(help="fast or full.")] = "full",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 1, 2, ... of what is trained or drawn.")] = 5,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of 'all': experiments that run at once; by default one for each core.")
+    ] = None,
 ) -> None:
     """Run an experiment whose answer is known; fails if a verdict does."""
     settings = PrinciplesConfig.model_validate({"size": size, "n_seeds": seeds})
-    # Tensors are small: more threads would wait for each other, and rounding would depend on their number.
-    torch.set_num_threads(1)
-    found = []
-    for each in EXPERIMENTS if name == "all" else (name,):
-        found.append(run_experiment(each, settings))
-        _tell(found[-1])
+    names = list(EXPERIMENTS) if name == "all" else [name]
+    failed = []
+    for finding in _findings(names, settings, workers or _cores()):
+        _tell(finding)
         if out is not None:
-            _write(out / each if name == "all" else out, found[-1], settings)
-    failed = [finding.name for finding in found if not finding.passed]
+            _write(out / finding.name if name == "all" else out, finding, settings)
+        if not finding.passed:
+            failed.append(finding.name)
     if failed:
         raise BioattnError(f"verdicts failed in {', '.join(failed)}")
 
@@ -55,12 +62,34 @@ def principles(
     typer.echo(f"{out}: {int(table['passed'].sum())} of {len(table)} claims hold")
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _findings(names: Sequence[str], settings: PrinciplesConfig, workers: int) -> Iterator[Finding]:
+    """What the experiments find, in their order, some at a time."""
+    workers = min(workers, len(names))
+    if workers == 1:
+        yield from map(_find, names, repeat(settings))
+        return
+    # Spawned, not forked: a fork copies the locks of torch's threads but not the threads.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_find, names, repeat(settings))
+
+
+def _find(name: str, settings: PrinciplesConfig) -> Finding:
+    # Tensors are small: more threads would wait for each other, and rounding would depend on their number.
+    torch.set_num_threads(1)
+    return run_experiment(name, settings)
+
+
 def _tell(finding: Finding) -> None:
     for verdict in finding.verdicts:
         word = "ok  " if verdict.passed else "FAIL"
         mean = sum(verdict.measured) / len(verdict.measured)
         typer.echo(
-            f"{word} {finding.name:16s} {verdict.kind:11s} {mean:.4g} ({verdict.rule} {verdict.truth:g}, "
+            f"{word} {finding.name:25s} {verdict.kind:11s} {mean:.4g} ({verdict.rule} {verdict.truth:g}, "
             f"{verdict.rate:.0%} of {len(verdict.measured)}): {verdict.claim}"
         )
 

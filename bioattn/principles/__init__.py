@@ -27,8 +27,12 @@ EXPERIMENTS: dict[str, str] = {
     "graph_attention": "attention along edges is a random walk",
     "patches": "patches are a strided convolution; without positions order is lost",
     "triangle_consistency": "third residues make distances consistent",
+    "motif_detector": "a head reads a motif, which can be written down and named",
+    "coattention": "two motifs that act together attend each other",
+    "correlation_and_causation": "attention is correlation, unless the data are interventional",
     "allosteric_coupling": "two distant sites that depend on each other are found",
     "heat_equation": "one step of diffusion is one row of attention",
+    "diffusion": "a patch transformer learns the heat equation, and takes it to grids it never saw",
     "green_function": "scores that depend on the difference of positions make any ring kernel",
 }
 

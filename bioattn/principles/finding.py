@@ -63,10 +63,10 @@ class Verdict:
 class Drawing(NamedTuple):
     """How the table of an experiment is drawn.
 
-    y against x, a line or a kind of points for each value of `series`.
+    y against x, a line or a kind of points for each value of `series`; or a logo for each, of columns A, C, G and T.
     """
 
-    kind: Literal["lines", "points"]
+    kind: Literal["lines", "points", "logos"]
     x: str
     y: str
     series: str

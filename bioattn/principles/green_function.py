@@ -4,7 +4,9 @@ Rotary positions turn queries and keys so that their product depends on the diff
 harmonics of a ring for frequencies the scores are a Fourier series of that difference, and enough of them make the
 logarithm of any even kernel: softmax then is the kernel itself. The Green's function of -u'' + k^2 u = f is such a
 kernel, so one head is the solution operator of the equation; learned from some sources it solves others, anywhere on
-the ring. With a query and a key for every position instead, what was learned on one side says nothing of the other.
+the ring. So does a Fourier layer of as many parameters, since operators of a ring are a factor for each wave; a
+convolution of as many lacks what lies beyond its reach. With a query and a key for every position instead, what was
+learned on one side says nothing of the other.
 
 Source: Su et al. 2021 for rotary positions; Evans 2010, section 2.2.4, for Green's functions.
 """
@@ -22,12 +24,14 @@ from bioattn.config import PrinciplesConfig
 from bioattn.nn import attention
 from bioattn.nn.positions import RotaryPositions
 from bioattn.principles.finding import Drawing, Finding, Verdict, finding_of
-from bioattn.principles.ring import FreeAttention, RingAttention
+from bioattn.principles.ring import FreeAttention, RingAttention, RingConvolution, RingWaves
 from bioattn.principles.training import train_steps
 from bioattn.rng import stream_seed
 
 _POINTS, _RATE = 64, 0.25
 _PAIRS = (1, 4, 8, 16, 32)
+#: Of a convolution with as many parameters as there are distances on the ring.
+_REACH = _POINTS // 4
 
 
 def green(length: int, k: float) -> Tensor:
@@ -42,7 +46,7 @@ def run(settings: PrinciplesConfig) -> Finding:
     rows = [[pairs, "e^(-k|x|)", _distance(pairs)] for pairs in _PAIRS]
     exact = green(_POINTS, _RATE).float()
     steps = 600 if settings.size == "fast" else 3000
-    errors, spikes, other, free = [], [], [], []
+    errors, spikes, other, free, by_waves, by_convolution = [], [], [], [], [], []
     for seed in settings.seeds:
         torch.manual_seed(stream_seed(seed, "principles", "green"))
         generator = torch.Generator().manual_seed(seed)
@@ -54,7 +58,8 @@ def run(settings: PrinciplesConfig) -> Finding:
             return source, source @ exact
 
         networks: dict[str, nn.Module] = {
-            "ring": RingAttention(_POINTS // 2, scaled=True), "free": FreeAttention(_POINTS, scaled=True)
+            "ring": RingAttention(_POINTS // 2, scaled=True), "free": FreeAttention(_POINTS, scaled=True),
+            "waves": RingWaves(_POINTS), "convolution": RingConvolution(_REACH),
         }  # fmt: skip
         for network in networks.values():
             train_steps(network, batch, steps=steps, learning_rate=0.05, loss=F.mse_loss)
@@ -66,6 +71,8 @@ def run(settings: PrinciplesConfig) -> Finding:
             answers = {name: _error(network(spike), spike @ exact) for name, network in networks.items()}
             spikes.append(answers["ring"])
             free.append(answers["free"])
+            by_waves.append(answers["waves"])
+            by_convolution.append(answers["convolution"])
             wave = torch.sign(torch.sin(2 * math.pi * 3 * torch.arange(_POINTS) / _POINTS))[None]
             other.append(_error(ring(wave), wave @ exact))
     table = pd.DataFrame(rows, columns=["pairs", "kernel", "distance"])
@@ -89,7 +96,17 @@ def run(settings: PrinciplesConfig) -> Finding:
         Verdict(
             "It solves sources where it never saw one: relative error.", "trained", 0.02, tuple(spikes), rule="at most"
         ),
-        Verdict("And sources of another shape.", "trained", 0.02, tuple(other), rule="at most"),
+        Verdict(
+            "And sources of another shape, square waves: relative error.", "trained", 0.02, tuple(other), rule="at most"
+        ),
+        Verdict(
+            "A Fourier layer of as many parameters solves the unseen sources too: relative error.", "trained", 0.02,
+            tuple(by_waves), rule="at most",
+        ),
+        Verdict(
+            "A convolution of as many misses what is beyond its reach: relative error.", "trained", _beyond(exact),
+            tuple(by_convolution), 0.01,
+        ),
         Verdict(
             "With positions learned one by one it does not: relative error where it saw no source.", "control", 0.2,
             tuple(free), rule="at least",
@@ -99,6 +116,13 @@ def run(settings: PrinciplesConfig) -> Finding:
         "lines", "pairs", "distance", "kernel", "rotary pairs", "total variation to the kernel", log_x=True
     )
     return finding_of(sys.modules[__name__], verdicts, table, drawing)
+
+
+def _beyond(exact: Tensor) -> float:
+    """Part of the operator, by norm, that lies farther away than a convolution reaches."""
+    kernel = exact[0]
+    ring = torch.minimum(torch.arange(_POINTS), _POINTS - torch.arange(_POINTS))
+    return float(kernel[ring > _REACH].norm() / kernel.norm())
 
 
 def _translation(seed: int) -> float:

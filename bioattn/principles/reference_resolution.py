@@ -2,10 +2,12 @@
 
 Sentences of a tiny language name some things, each with a property, then ask for the property of "it", "this" or
 "that": each of the three refers to the things of one kind, of which a sentence names one. To answer, the pronoun has
-to find its antecedent. A trained model does, a head attends from pronoun to antecedent, and taking out that head
-breaks the answer. Trained where the antecedent was drawn at random, it stays at chance.
+to find its antecedent. Two heads that learn together share this out as they like, and neither can be missed. Here the
+second is silent in half of the steps, so the first has to do: it attends from pronoun to antecedent, without it the
+answer breaks, and without the other it stands. Trained where the antecedent was drawn at random, the model stays at
+chance.
 
-Source: Clark et al. 2019, What does BERT look at?, section 4.3 (coreference).
+Source: Clark et al. 2019, What does BERT look at?, section 4.3 (coreference); Rippel et al. 2014 for units in order.
 """
 
 import sys
@@ -27,10 +29,11 @@ _WIDTH, _LENGTH = 32, 14
 #: Words: nouns of each kind with each property, then pronouns, then fillers.
 _PRONOUN = _KINDS * _NOUNS * _PROPERTIES
 _FILLER = _PRONOUN + _KINDS
+_OUTPUT = "layer.0.attn.head_output"
 
 
 class Reader(nn.Module):
-    """Words (B, L) to logits (B, properties) at the last one, the pronoun."""
+    """Words (B, L) to logits (B, properties) at the last one, the pronoun; in training half the steps use one head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +42,10 @@ class Reader(nn.Module):
         self.readout = nn.Linear(_WIDTH, _PROPERTIES)
 
     def forward(self, words: Tensor) -> Tensor:  # noqa: D102
-        return self.readout(self.encoder(self.embed(words))[:, -1])
+        alone = self.training and bool(torch.rand(()) < 0.5)
+        edits = {_OUTPUT: taps.zero(np.s_[:, 1:])} if alone else {}
+        with taps.edit(self.encoder, edits):
+            return self.readout(self.encoder(self.embed(words))[:, -1])
 
 
 def examples(n: int, generator: torch.Generator, *, shuffled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,8 +75,8 @@ def _best_guess() -> float:
 
 def run(settings: PrinciplesConfig) -> Finding:
     """Accuracy, the attention of each head from pronoun to antecedent, and what each head is needed for."""
-    steps = 900 if settings.size == "fast" else 2000
-    rows, right, points, breaks, chance = [], [], [], [], []
+    steps = 1600 if settings.size == "fast" else 3000
+    rows, right, points, breaks, stands, chance = [], [], [], [], [], []
     for seed in settings.seeds:
         found = {}
         for shuffled in (False, True):
@@ -81,7 +87,7 @@ def run(settings: PrinciplesConfig) -> Finding:
             def batch(generator: torch.Generator = generator, shuffled: bool = shuffled) -> tuple[Tensor, Tensor]:
                 return examples(128, generator, shuffled=shuffled)[:2]
 
-            train_steps(network, batch, steps=steps, learning_rate=3e-3)
+            train_steps(network, batch, steps=steps // 3 if shuffled else steps, learning_rate=3e-3)
             words, prop, place = examples(2000, generator, shuffled=shuffled)
             found[shuffled] = (network, words, prop, place)
         network, words, prop, place = found[False]
@@ -93,11 +99,12 @@ def run(settings: PrinciplesConfig) -> Finding:
         looks = pattern[torch.arange(len(words)), :, -1, place].mean(0).numpy()
         falls = []
         for head in range(2):
-            with taps.edit(network.encoder, {"layer.0.attn.head_output": taps.zero(np.s_[:, head])}):
+            with taps.edit(network.encoder, {_OUTPUT: taps.zero(np.s_[:, head])}):
                 falls.append(right[-1] - accuracy(network, words, prop))
             rows.append([seed, head, float(looks[head]), falls[-1], f"seed {seed}"])
         points.append(float(looks.max()))
         breaks.append(falls[int(looks.argmax())])
+        stands.append(falls[int(looks.argmin())])
     table = pd.DataFrame(rows, columns=["seed", "head", "attention", "fall", "run"])
     verdicts = [
         Verdict("The pronoun is resolved: accuracy.", "trained", 0.95, tuple(right), rule="at least"),
@@ -106,8 +113,9 @@ def run(settings: PrinciplesConfig) -> Finding:
             rule="at least",
         ),
         Verdict(
-            "Without the head that points the answer breaks: fall.", "trained", 0.15, tuple(breaks), rule="at least"
+            "Without the head that points the answer breaks: fall.", "trained", 0.25, tuple(breaks), rule="at least"
         ),
+        Verdict("Without the other it stands: fall.", "control", 0.15, tuple(stands), rule="at most"),
         Verdict(
             "With antecedents drawn at random it is that of the property most often named: accuracy.", "control",
             _best_guess(), tuple(chance), 0.04,

@@ -55,6 +55,30 @@ class FreeAttention(nn.Module):
         return made if self.log_scale is None else self.log_scale.exp() * made
 
 
+class RingWaves(nn.Module):
+    """The same by a Fourier layer: a learned positive factor for each wave of a ring of `length` points."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.log_factor = nn.Parameter(torch.zeros(length // 2 + 1))
+
+    def forward(self, field: Tensor) -> Tensor:  # noqa: D102
+        return torch.fft.irfft(torch.fft.rfft(field) * self.log_factor.exp(), n=field.shape[-1])
+
+
+class RingConvolution(nn.Module):
+    """The same by a convolution that reaches `reach` points to either side."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(2 * reach + 1))
+
+    def forward(self, field: Tensor) -> Tensor:  # noqa: D102
+        reach = len(self.kernel) // 2
+        around = torch.cat([field[:, -reach:], field, field[:, :reach]], dim=1)
+        return nn.functional.conv1d(around[:, None], self.kernel[None, None])[:, 0]
+
+
 def smooth_fields(n: int, length: int, generator: torch.Generator, *, waves: int = 4) -> Tensor:
     """Random sums (n, L) of the longest waves of a ring."""
     x = 2 * math.pi * torch.arange(length) / length

@@ -3,8 +3,9 @@
 Sensors measure one quantity with independent errors of known variance. No linear unbiased estimate has less variance
 than the mean weighted with inverse variances (BLUE). Softmax of the logarithms of the precisions is just that mean,
 so attention whose scores are log precisions fuses sensors optimally; a failed sensor (precision zero, score minus
-infinity) gets weight zero without any retraining, and any number of sensors will do. What softmax cannot do: where
-errors are correlated the best weights may be negative, and no softmax has such.
+infinity) gets weight zero without any retraining, and any number of sensors will do. Where errors are correlated, which
+variances do not show, the learned weights degrade just as inverse variances do. There the best weights may be negative,
+which no softmax has: knowing all correlations would help it only in part.
 
 Source: Gauss-Markov theorem; Aitken 1935 for correlated errors.
 """
@@ -15,7 +16,7 @@ import sys
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from bioattn.config import PrinciplesConfig
@@ -26,6 +27,8 @@ from bioattn.rng import stream_seed
 
 _COUNTS = (3, 4, 5, 6, 8)
 _UNSEEN = (12, 24)
+#: Of the errors of any two sensors, and the sets of sensors over which variances are averaged.
+_CORRELATIONS, _SETS = (0.0, 0.2, 0.4, 0.6, 0.8), 200
 
 
 class Fusion(nn.Module):
@@ -66,7 +69,7 @@ def run(settings: PrinciplesConfig) -> Finding:
     without = attention.pattern((-log_variance).masked_fill(~failed, -math.inf)[:, None, None])[:, 0, 0]
     rest = precision * failed / (precision * failed).sum()
     steps, n_test = (400, 20_000) if settings.size == "fast" else (2000, 200_000)
-    rows, broken = [], []
+    rows, broken, shared = [], [], []
     for seed in settings.seeds:
         torch.manual_seed(stream_seed(seed, "principles", "fusion"))
         generator = torch.Generator().manual_seed(seed)
@@ -86,8 +89,12 @@ def run(settings: PrinciplesConfig) -> Finding:
             works[:, 0] = False
             left = network.weights(sensors[..., 1], works)
             broken.append((float(left[:, 0].abs().max()), _excess(left[:, 1:], sensors[:, 1:, 1])))
+            shared += [[seed, rho, *_under_correlation(network, rho, generator)] for rho in _CORRELATIONS]
     table = pd.DataFrame(rows, columns=["seed", "sensors", "variance_ratio"])
     by = table.set_index(["sensors", "seed"])["variance_ratio"]
+    curve = pd.DataFrame(shared, columns=["seed", "correlation", "learned", "inverse variances", "best softmax"])
+    off = ((curve["learned"] / curve["inverse variances"] - 1).abs()).groupby(curve["seed"]).max()
+    strong = curve[curve["correlation"] == _CORRELATIONS[-1]]
     covariance, best, limited = _correlated()
     verdicts = [
         Verdict(
@@ -118,6 +125,14 @@ def run(settings: PrinciplesConfig) -> Finding:
             tuple(r for _, r in broken), rule="at most",
         ),
         Verdict(
+            f"Errors that correlate by up to {_CORRELATIONS[-1]} cost as much as they cost inverse variances: largest "
+            "difference in variance.", "trained", 0.02, tuple(off), rule="at most",
+        ),
+        Verdict(
+            f"Which is much: variance over BLUE's at {_CORRELATIONS[-1]}.", "control", 1.5, tuple(strong["learned"]),
+            rule="at least",
+        ),
+        Verdict(
             "Correlated errors: the smallest weight of the best estimate is negative.", "control", -0.05,
             (float(best.min()),), rule="at most",
         ),
@@ -126,9 +141,12 @@ def run(settings: PrinciplesConfig) -> Finding:
             (float((limited @ covariance @ limited) / (best @ covariance @ best)),), rule="at least",
         ),
     ]  # fmt: skip
-    mean = table.groupby("sensors")["variance_ratio"].mean().reset_index().assign(weights="learned")
-    drawing = Drawing("lines", "sensors", "variance_ratio", "weights", "sensors", "variance over that of BLUE")
-    return finding_of(sys.modules[__name__], verdicts, mean, drawing)
+    mean = curve.drop(columns="seed").groupby("correlation").mean().reset_index()
+    drawn = mean.melt("correlation", var_name="weights", value_name="variance_ratio")
+    drawing = Drawing(
+        "lines", "correlation", "variance_ratio", "weights", "correlation of errors", "variance over that of BLUE"
+    )
+    return finding_of(sys.modules[__name__], verdicts, drawn, drawing)
 
 
 def _excess(weights: Tensor, log_variance: Tensor) -> float:
@@ -137,18 +155,41 @@ def _excess(weights: Tensor, log_variance: Tensor) -> float:
     return float((weights**2 * variance).sum(-1).mean() / (1 / (1 / variance).sum(-1)).mean())
 
 
+def _under_correlation(network: Fusion, rho: float, generator: torch.Generator) -> tuple[float, float, float]:
+    """Mean variance over BLUE's of learned weights, of inverse variances and of the best softmax."""
+    log_variance = draw_sensors(_SETS, 6, generator)[0][..., 1]
+    found = {"learned": network.weights(log_variance), "inverse": torch.softmax(-log_variance, 1)}
+    totals = np.zeros(4)
+    for row in range(_SETS):
+        covariance = _covariance(log_variance[row].double().numpy(), rho)
+        blue = 1 / np.linalg.solve(covariance, np.ones(len(covariance))).sum()
+        each = [found[name][row].double().numpy() for name in ("learned", "inverse")]
+        totals += [*(weights @ covariance @ weights for weights in each), _best_softmax(covariance)[1], blue]
+    learned, inverse, best, blue = totals
+    return learned / blue, inverse / blue, best / blue
+
+
+def _covariance(log_variance: np.ndarray, rho: float) -> np.ndarray:
+    """Covariance of errors of which any two correlate by rho."""
+    sd = np.exp(0.5 * log_variance)
+    covariance: np.ndarray = rho * np.outer(sd, sd) + (1 - rho) * np.diag(sd**2)
+    return covariance
+
+
 def _correlated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A covariance of errors, the weights of BLUE, and the best weights without a negative one."""
-    sd = np.array([1.0, 2.0, 3.0])
-    covariance = 0.8 * np.outer(sd, sd) + 0.2 * np.diag(sd**2)
+    covariance = _covariance(2 * np.log([1.0, 2.0, 3.0]), 0.8)
     best = np.linalg.solve(covariance, np.ones(3))
-    best = best / best.sum()
+    return covariance, best / best.sum(), _best_softmax(covariance)[0]
 
-    def variance(scores: np.ndarray) -> float:
-        weights = np.exp(scores - scores.max())
-        weights = weights / weights.sum()
-        return float(weights @ covariance @ weights)
 
-    scores = minimize(variance, np.zeros(3), method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-9}).x
-    limited = np.exp(scores - scores.max())
-    return covariance, best, limited / limited.sum()
+def _best_softmax(covariance: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights without a negative one that sum to one and have the least variance, and that variance.
+
+    Least squares of variance and (sum - 1)^2 without negative weights: whatever the sum that comes out, no other
+    weights of that sum have less variance.
+    """
+    root = np.linalg.cholesky(covariance).T
+    weights = nnls(np.vstack([root, np.ones(len(root))]), np.r_[np.zeros(len(root)), 1.0])[0]
+    weights = weights / weights.sum()
+    return weights, float(weights @ covariance @ weights)

@@ -1,6 +1,7 @@
 """A short training loop for experiments, and the scores they share."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 
 from bioattn.errors import BioattnError
 
+Inputs = TypeVar("Inputs")
+
 
 def train_steps(
     network: nn.Module,
-    batch: Callable[[], tuple[Tensor, Tensor]],
+    batch: Callable[[], tuple[Inputs, Tensor]],
     *,
     steps: int,
     learning_rate: float,
