@@ -496,6 +496,13 @@ def _faithfulness(folder: Path, made: dict[str, Any]) -> None:
             )  # fmt: skip
     write_tsv(folder / "curves.tsv", pd.concat(curves), made)
     write_tsv(folder / "faithfulness.tsv", pd.DataFrame(rows), made)
+    kept, edges = np.array([0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]), []
+    for ranking, power in (("pattern", 0.2), ("gradient", 0.1), ("random", 1.0)):
+        explained = 0.4 + 0.6 * kept**power
+        area = {"area": 1 / (power + 1) - 0.5, "area_ci_low": 0.6 / (power + 1) - 0.3, "area_ci_high": 1.0}
+        ends = {"ci_low": explained - 0.05, "ci_high": explained + 0.05}
+        edges.append(pd.DataFrame({"ranking": ranking, "kept": kept, "explained": explained, **ends, **area}))
+    write_tsv(folder / "edges.tsv", pd.concat(edges).assign(n=8, note=""), made)
 
 
 _SPECIAL = {

@@ -9,6 +9,7 @@ from bioattn.cli.network import load_network
 from bioattn.cli.options import Fold, Model, Run, Sequences, Settings, Split, progress_bar, step_record
 from bioattn.config import load_run
 from bioattn.explain.attribution import attribution_table, attributions
+from bioattn.explain.edge_sufficiency import edge_sufficiency
 from bioattn.explain.faithfulness import faithfulness
 from bioattn.explain.ism import ism, ism_table
 from bioattn.explain.sample import held_out_sample
@@ -44,12 +45,16 @@ def attribution(
         left_out=found.left_out,
         progress=progress_bar("deletion and insertion"),
     )
-    tracks = head_tracks(network, codes, readout=readout) if network.n_heads else None
+    tracks, edges = None, None
+    if network.n_heads:
+        tracks = head_tracks(network, codes, readout=readout)
+        edges = edge_sufficiency(network, codes, readout=readout, seed=chosen.seed)
     record = step_record(chosen, "attribution", model_digest=trained["digest"], model_seed=trained["seed"], fold=fold)
     with replacing_folder(out) as folder:
         write_parquet(folder / "ism.parquet", ism_table(effect, codes, names), record)
         write_parquet(folder / "attributions.parquet", attribution_table(found, codes, names), record)
-        if tracks is not None:
+        if tracks is not None and edges is not None:
+            write_tsv(folder / "edges.tsv", edges, record)
             table = track_table(tracks, token_places(network, codes), names, network.n_heads)
             write_parquet(folder / "head_tracks.parquet", table, record)
         write_tsv(folder / "curves.tsv", result.curves, record)

@@ -1,11 +1,11 @@
-"""How fast a readout changes while the bases that an attribution calls important are replaced or restored."""
+"""How fast a readout changes while bases are replaced or restored, and how few edges of attention are enough."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bioattn.errors import DataError
-from bioattn.plot.style import FAINT, MUTED, SERIES, new_grid, require_columns, styled
+from bioattn.plot.style import FAINT, MUTED, SERIES, new_axes, new_grid, require_columns, styled
 
 #: What attributions are called. Their order is that of their colours, which they keep whichever are there.
 ATTRIBUTIONS = {
@@ -72,3 +72,46 @@ def _panel(ax: Axes, curves: dict[str, pd.DataFrame], direction: str) -> None:
     title, label = _DIRECTIONS[direction]
     ax.set(title=title, xlabel=label, xlim=(0, 100))
     ax.grid(axis="y", color=FAINT, linewidth=0.5)
+
+
+#: What rankings of edges are called; as attributions, chance is grey.
+EDGES = {"pattern": "attention", "gradient": "attention × gradient", "random": "random edges"}
+
+
+@styled
+def edge_curves(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Share of the readout's variance that is left when only some edges are the model's own, a line for each ranking.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ranking, kept (0 to 1), explained, ci_low, ci_high (NaN: no band).
+
+    Raises
+    ------
+    DataError
+        If a column is missing.
+    """
+    require_columns(table, ["ranking", "kept", "explained", "ci_low", "ci_high"], "a figure of edges")
+    ax = new_axes(4.4, 3.0) if ax is None else ax
+    for (ranking, name), color in zip(EDGES.items(), (SERIES[0], SERIES[1], MUTED), strict=True):
+        rows = table[table["ranking"] == ranking].sort_values("kept")
+        chance = ranking == "random"
+        ax.fill_between(100 * rows["kept"], rows["ci_low"], rows["ci_high"], color=color, alpha=0.1, linewidth=0)
+        ax.plot(
+            100 * rows["kept"], rows["explained"], color=color, label=name, linestyle="dashed" if chance else "solid",
+            marker=None if chance else "o", markersize=3,
+        )  # fmt: skip
+    # Few edges are what it is about: a linear axis would hide them, a logarithmic one has no place for none.
+    ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+    ax.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
+    ax.minorticks_off()
+    low = float(table["explained"].min())
+    ax.set(
+        xlabel="edges kept, the first in rank (%)",
+        ylabel="variance explained",
+        ylim=(max(-1.0, min(low, 0.0)) - 0.05, 1.05),
+    )
+    ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
+    ax.legend(loc="lower right")
+    return ax

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bioattn.config import RunConfig
-from bioattn.plot.faithfulness import ATTRIBUTIONS, faithfulness_curves
+from bioattn.plot.faithfulness import ATTRIBUTIONS, EDGES, edge_curves, faithfulness_curves
 from bioattn.plot.ism import importance_profile, substitution_map
 from bioattn.plot.logo import Site, signed_logo
 from bioattn.report.blocks import (
@@ -41,14 +41,16 @@ _HOW = (
 
 
 def attribution_section(files: ResultFiles, run: RunConfig) -> Section:
-    """Mutagenesis (mean profile with sites, site table, one sequence in letters), and how faithful attributions are."""
+    """Mutagenesis (mean profile, sites, one sequence in letters), faithful attributions, and how few edges do."""
     if not run.model.has_attention:
         return Section(
             "attribution",
             "Attribution",
             [Notice(f"{MODEL_KINDS[run.model.encoder]} was trained for comparison and is not explained.")],
         )
-    return Section("attribution", "Attribution", [*_mutagenesis(files, run), *_faithfulness(files, run)])
+    return Section(
+        "attribution", "Attribution", [*_mutagenesis(files, run), *_faithfulness(files, run), *_edges(files)]
+    )
 
 
 # -------------------------------------------------------------------- mutagenesis
@@ -261,3 +263,51 @@ def _faithfulness_table(summary: pd.DataFrame) -> Table:
     caption = f"How faithful attributions are, in {count(summary['seed'].nunique(), 'trained model')}"
     note = "Areas are in units of the prediction's scale; below each number its 95 % interval over sequences."
     return Table("faithfulness", caption, columns, rows, sortable=True, note=note)
+
+
+# -------------------------------------------------------------------------- edges
+
+_EDGES_HOW = (
+    "All edges of a sequence (a query, a key, a head, a layer) were ranked; the first keep the weight that the model "
+    "gives them, and what is left of a query's attention is spread evenly over the others. With none kept attention is "
+    "uniform. Explained is the share of the prediction's variance over held-out sequences that such a model still has."
+)
+#: The share of edges of which the text speaks.
+_SPOKEN = 0.05
+
+
+def _edges(files: ResultFiles) -> list[Block]:
+    """How much of the prediction a few edges carry, in words, and the curve of the first model."""
+    table, notices = files.stacked(
+        "attribution/seed*/edges.tsv",
+        ["ranking", "kept", "explained", "ci_low", "ci_high", "area", "area_ci_low", "area_ci_high", "note"],
+        needed_for="curve of edges",
+        example="attribution/seed1/edges.tsv",
+    )
+    blocks: list[Block] = [Heading("How few edges of attention are enough"), *notices]
+    if table is None:
+        return blocks
+    known = table[table["explained"].notna()]
+    if known.empty:
+        return [*blocks, Text(f"Not measured: {table['note'].iloc[0]}.")]
+    blocks += [Text(_enough(known)), Text(_EDGES_HOW, "small")]
+    first = known[known["seed"] == known["seed"].min()]
+    alt = "Line plot: variance of the prediction explained against the share of edges that are kept, by ranking"
+    caption = "First trained model, with 95 % intervals over held-out sequences; the axis is logarithmic from 1 % on."
+    return [*blocks, Pictures([picture(edge_curves(first), alt=alt, caption=caption)])]
+
+
+def _enough(known: pd.DataFrame) -> str:
+    """What uniform attention explains, what a few edges add by each ranking, and which rankings beat chance."""
+    n = known["seed"].nunique()
+    mean = known.groupby(["ranking", "kept"])["explained"].mean()
+    several = f" (means over {count(n, 'trained model')})" if n > 1 else ""
+    uniform = number(mean[("pattern", 0.0)])
+    kept = listing([f"{EDGES[name]} {number(mean[(name, _SPOKEN)])}" for name in EDGES])
+    beyond = known.drop_duplicates(["seed", "ranking"]).set_index("ranking")["area_ci_low"]
+    better = {name: int((beyond.loc[[name]] > 0).sum()) for name in ("pattern", "gradient")}
+    chance = listing([f"{EDGES[name]} in {better[name]} of {n}" for name in better])
+    return (
+        f"With its attention made uniform the model explains {uniform} of its prediction's variance{several}; with "
+        f"{_SPOKEN:.0%} of the edges kept, ranked by {kept}. Better than random edges, over all shares: {chance}."
+    )

@@ -19,7 +19,8 @@ from bioattn.models import build_model, save_model
 
 N_SEQUENCES = 7
 FILES = [
-    "attributions.parquet", "curves.json", "curves.tsv", "faithfulness.json", "faithfulness.tsv",
+    "attributions.parquet", "curves.json", "curves.tsv", "edges.json", "edges.tsv", "faithfulness.json",
+    "faithfulness.tsv",
     "head_tracks.parquet", "ism.parquet",
 ]  # fmt: skip
 
@@ -71,7 +72,11 @@ def test_tables_agree_and_say_what_they_come_from(call, capsys: pytest.CaptureFi
         "spearman_ci_high", "n", "note",
     ]  # fmt: skip
     assert set(summary["kind"]) == set(curves["kind"]) == {*KINDS, "random"} and (summary["n"] == N_SEQUENCES).all()
-    for name in ("ism.parquet", "attributions.parquet", "curves.tsv", "faithfulness.tsv"):
+    edges = read_tsv(out / "edges.tsv")
+    whole = edges[edges["kept"] == 1]
+    assert set(edges["ranking"]) == {"pattern", "gradient", "random"} and (edges["n"] == N_SEQUENCES).all()
+    np.testing.assert_allclose(whole["explained"], 1, atol=1e-6)
+    for name in ("ism.parquet", "attributions.parquet", "curves.tsv", "edges.tsv", "faithfulness.tsv"):
         record = read_record(out / name)
         assert record["step"] == "attribution" and record["model_digest"] == "untrained" and record["digest"]
         assert record["model_seed"] == 3 and record["fold"] == 0

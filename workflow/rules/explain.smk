@@ -100,6 +100,7 @@ rule attribution:
         attributions=results("attribution", "seed{seed}", "attributions.parquet"),
         tracks=results("attribution", "seed{seed}", "head_tracks.parquet"),
         curves=results("attribution", "seed{seed}", "curves.tsv"),
+        edges=results("attribution", "seed{seed}", "edges.tsv"),
         faithfulness=report(
             results("attribution", "seed{seed}", "faithfulness.tsv"),
             caption="../report/attribution.rst",

@@ -65,7 +65,8 @@ def test_everything_is_there(editable: Made):
     write(editable, **dict.fromkeys(KINDS, (0.5, 0.4)))
     section = section_of(editable)
     kinds = [type(block) for block in section.blocks]
-    assert kinds == [Text, Pictures, Heading, Text, Text, Pictures, Table]
+    edges = [Heading, Text, Text, Pictures]
+    assert kinds == [Text, Pictures, Heading, Text, Text, Pictures, Table, *edges]
     assert section.id == "attribution" and len(section.blocks[1].pictures) == 2
     assert "every letter of 8 held-out sequences" in said(section) and "in 3 trained models" in said(section)
     rows = table_of(section, "faithfulness").rows
