@@ -15,7 +15,7 @@ from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
 from bioattn.data.splits import subset_of
-from bioattn.errors import BioattnWarning, ConfigError
+from bioattn.errors import BioattnWarning, ConfigError, DataError
 from bioattn.explain.hits import find_hits, site_hits, site_motifs
 from bioattn.explain.similar_motifs import groups
 from bioattn.io.files import replacing_folder
@@ -146,6 +146,9 @@ def save_library(folder: str | Path, library: Library, record: Mapping[str, Any]
 
 def load_library(folder: str | Path) -> Library:
     """What `save_library` wrote. Raises `DataError` if it is not there."""
+    missing = [name for name in ("library.parquet", "hits.parquet") if not (Path(folder) / name).exists()]
+    if missing:
+        raise DataError(f"{folder}: no {' and no '.join(missing)}; a folder of the verb hits is needed")
     table = read_parquet(Path(folder) / "library.parquet")
     motifs = [
         Motif(row["name"], row["motif_id"], np.asarray(row["ppm"]).reshape(alphabet.N_LETTERS, -1), row["family"])

@@ -120,11 +120,11 @@ rule knockin:
     params:
         hits=subpath(input.hits, parent=True),
         model=subpath(input.model, parent=True),
+        syntax=lambda wildcards, output: ["--syntax", output.syntax],
     shell:
         "python -m bioattn knockin --settings {input.settings:q} --sequences {input.sequences:q}"
         " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q}"
-        " --candidates {input.candidates:q}"
-        " --out {output.cells:q} --syntax {output.syntax:q} > {log:q} 2>&1"
+        " --candidates {input.candidates:q} --out {output.cells:q} {params.syntax:q} > {log:q} 2>&1"
 
 
 rule environment:
@@ -156,8 +156,7 @@ rule environment:
         " > {log:q} 2>&1"
 
 
-rule train_environment:
-    """Train one model on the sequences of another environment. Checkpoints lie beside its folder, as in `train`."""
+use rule train as train_environment with:
     input:
         settings=settings_of("train"),
         sequences=results("environments", "{environment}", "sequences.parquet"),
@@ -173,23 +172,13 @@ rule train_environment:
         results("logs", "train", "{environment}_seed{seed}.log"),
     benchmark:
         results("benchmarks", "train", "{environment}_seed{seed}.tsv")
-    conda:
-        TORCH_ENV
-    threads: training_threads
-    resources:
-        gpu=GPUS,
-        mem_mb=memory(4000),
-        runtime=720,
     params:
         out=subpath(output.weights, parent=True),
         pretrained=repeated("--pretrained", "pretrained", folder=True),
-    shell:
-        "python -m bioattn train --settings {input.settings:q} --sequences {input.sequences:q} --split {input.split:q}"
-        " {params.pretrained:q} --fold 0 --seed {wildcards.seed} --out {params.out:q} > {log:q} 2>&1"
+        fold=0,
 
 
-rule knockin_environment:
-    """Put chosen motif pairs into the same backgrounds of a model from another environment."""
+use rule knockin as knockin_environment with:
     input:
         settings=settings_of("coattention"),
         sequences=results("data", "sequences.parquet"),
@@ -198,25 +187,16 @@ rule knockin_environment:
         model=model_elsewhere,
         candidates=results("interactions", "candidates.tsv"),
     output:
-        results("interactions", "{elsewhere}", "seed{seed}", "knockin.parquet"),
+        cells=results("interactions", "{elsewhere}", "seed{seed}", "knockin.parquet"),
     log:
         results("logs", "knockin", "{elsewhere}_seed{seed}.log"),
     benchmark:
         results("benchmarks", "knockin", "{elsewhere}_seed{seed}.tsv")
-    conda:
-        TORCH_ENV
-    threads: training_threads
-    resources:
-        gpu=GPUS,
-        mem_mb=memory(4000),
-        runtime=480,
     params:
         hits=subpath(input.hits, parent=True),
         model=subpath(input.model, parent=True),
-    shell:
-        "python -m bioattn knockin --settings {input.settings:q} --sequences {input.sequences:q}"
-        " --split {input.split:q} --hits {params.hits:q} --fold 0 --model {params.model:q}"
-        " --candidates {input.candidates:q} --out {output:q} > {log:q} 2>&1"
+        # The effects of pairs alone are compared.
+        syntax=[],
 
 
 rule interactions:

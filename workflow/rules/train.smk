@@ -80,9 +80,10 @@ rule train:
     params:
         out=subpath(output.weights, parent=True),
         pretrained=repeated("--pretrained", "pretrained", folder=True),
+        fold=lambda wildcards: wildcards.fold,
     shell:
         "python -m bioattn train --settings {input.settings:q} --sequences {input.sequences:q} --split {input.split:q}"
-        " {params.pretrained:q} --fold {wildcards.fold} --seed {wildcards.seed} --out {params.out:q} > {log:q} 2>&1"
+        " {params.pretrained:q} --fold {params.fold} --seed {wildcards.seed} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate:

@@ -137,7 +137,7 @@ def test_a_library_comes_back_from_its_files(tmp_path: Path):
     assert [vars(m) | {"ppm": 0} for m in again.motifs] == [vars(m) | {"ppm": 0} for m in library.motifs]
     assert all((a.ppm == b.ppm).all() for a, b in zip(again.motifs, library.motifs, strict=True))
     assert again.members == library.members and again.hits.equals(library.hits)
-    with pytest.raises(DataError, match=r"library\.parquet"):
+    with pytest.raises(DataError, match=r"no library\.parquet and no hits\.parquet; a folder of the verb hits"):
         load_library(tmp_path)
 
 
