@@ -1145,12 +1145,12 @@ class Config(Section):
     runs: dict[str, RunConfig] = Field({}, description="named runs; the name is the first folder of every result")
     bench: BenchConfig = BenchConfig()
     protein: ProteinConfig | None = Field(None, description="the protein track; see config/protein.yaml")
-    principles: PrinciplesConfig = PrinciplesConfig()
+    principles: PrinciplesConfig = Field(PrinciplesConfig(), description="see config/principles.yaml")
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
-        if not self.runs and self.protein is None:
-            raise ValueError("runs must name at least one run, or there must be a section protein")
+        if not self.runs and self.protein is None and "principles" not in self.model_fields_set:
+            raise ValueError("runs must name at least one run, or there must be a section protein or principles")
         for name, run in self.runs.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"run name '{name}' may hold letters, digits, '_' and '-' only")

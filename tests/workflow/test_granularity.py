@@ -158,3 +158,10 @@ def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, mak
         "interactions",
     }
     assert explained.isdisjoint(verbs)
+
+
+def test_a_configuration_of_principles_alone_asks_for_them_alone(done):
+    """Its page is made without any run; the demo does not ask for it."""
+    alone = done.run("-n", "--configfile", str(done.root / "config" / "principles.yaml"))
+    assert "principles_report" in alone and "rule train" not in alone
+    assert "principles_report" not in done.run("-n")
