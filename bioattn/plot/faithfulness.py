@@ -113,5 +113,5 @@ def edge_curves(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ylim=(max(-1.0, min(low, 0.0)) - 0.05, 1.05),
     )
     ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
-    ax.legend(loc="lower right")
+    ax.legend(loc="best")
     return ax

@@ -302,12 +302,13 @@ def _enough(known: pd.DataFrame) -> str:
     n = known["seed"].nunique()
     mean = known.groupby(["ranking", "kept"])["explained"].mean()
     several = f" (means over {count(n, 'trained model')})" if n > 1 else ""
-    uniform = number(mean[("pattern", 0.0)])
+    left = mean[("pattern", 0.0)]
+    uniform = f"{number(left)} of its" if left > 0 else f"nothing ({number(left)}, worse than the mean) of its"
     kept = listing([f"{EDGES[name]} {number(mean[(name, _SPOKEN)])}" for name in EDGES])
     beyond = known.drop_duplicates(["seed", "ranking"]).set_index("ranking")["area_ci_low"]
     better = {name: int((beyond.loc[[name]] > 0).sum()) for name in ("pattern", "gradient")}
     chance = listing([f"{EDGES[name]} in {better[name]} of {n}" for name in better])
     return (
-        f"With its attention made uniform the model explains {uniform} of its prediction's variance{several}; with "
+        f"With its attention made uniform the model explains {uniform} prediction's variance{several}; with "
         f"{_SPOKEN:.0%} of the edges kept, ranked by {kept}. Better than random edges, over all shares: {chance}."
     )

@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex
 from toy_results import Made, binary_run, record
 
 from bioattn.errors import DataError
-from bioattn.io.tables import write_parquet, write_tsv
-from bioattn.plot.faithfulness import ATTRIBUTIONS, faithfulness_curves
+from bioattn.io.tables import read_tsv, write_parquet, write_tsv
+from bioattn.plot.faithfulness import ATTRIBUTIONS, edge_curves, faithfulness_curves
 from bioattn.plot.save import svg_bytes
 from bioattn.plot.style import MUTED
 from bioattn.report.attribution import attribution_section
@@ -229,3 +229,35 @@ def test_figures_of_nothing_are_refused():
         faithfulness_curves(curves_of("ism").drop(columns="ci_high"))
     with pytest.raises(DataError, match="found none"):
         faithfulness_curves(curves_of("ism").assign(direction="sideways"))
+
+
+def test_few_edges_are_told_in_words(editable: Made):
+    """What uniform attention leaves, what a twentieth of the edges does, and who beats chance in how many models."""
+    text = said(section_of(editable))
+    assert "made uniform the model explains 0.400 of its prediction's variance (means over 3 trained models)" in text
+    assert "5% of the edges kept, ranked by attention 0.730, attention × gradient 0.845 and random edges 0.430" in text
+    assert "Better than random edges, over all shares: attention in 3 of 3 and attention × gradient in 3 of 3." in text
+    for seed in (1, 2, 3):
+        path = editable.root / f"attribution/seed{seed}/edges.tsv"
+        table = read_tsv(path)
+        table.loc[table["kept"] == 0, "explained"] = -0.25
+        write_tsv(path, table, record(editable.run, "attribution"))
+    assert "explains nothing (−0.250, worse than the mean) of its prediction's" in said(section_of(editable))
+    for seed in (1, 2, 3):
+        path = editable.root / f"attribution/seed{seed}/edges.tsv"
+        write_tsv(path, read_tsv(path).assign(explained=np.nan, note="too long"), record(editable.run, "attribution"))
+    assert "Not measured: too long." in said(section_of(editable))
+
+
+def test_a_figure_of_edges_draws_three_rankings():
+    """A line for each, at the shares of its table; a missing column is named."""
+    kept = [0.0, 0.05, 1.0]
+    table = pd.concat(
+        pd.DataFrame({"ranking": name, "kept": kept, "explained": [low, 0.6, 1.0], "ci_low": 0.0, "ci_high": 1.0})
+        for name, low in (("pattern", 0.1), ("gradient", 0.2), ("random", 0.3))
+    )
+    ax = edge_curves(table)
+    assert [line.get_ydata()[0] for line in ax.lines[:3]] == [0.1, 0.2, 0.3]
+    assert ax.lines[0].get_xdata().tolist() == [0.0, 5.0, 100.0]
+    with pytest.raises(DataError, match="ci_low"):
+        edge_curves(table.drop(columns="ci_low"))
