@@ -1,5 +1,6 @@
 """Evidence on every pair of motifs, brought together, and the verdict that follows."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ from bioattn.causal.sensitivity import sensitivity
 from bioattn.causal.syntax import syntax_statistics
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
-from bioattn.errors import DataError
+from bioattn.errors import BioattnWarning, DataError
 from bioattn.explain.coattention import CoAttention, strongest
 from bioattn.explain.hits import find_hits
 from bioattn.explain.pairs import PairData
@@ -99,6 +100,14 @@ def interactions(
         If no measured sequence holds two of the motifs.
     """
     knockouts = interventions.knockouts
+    needed = run.interactions.min_replicates
+    if len(knockouts) < needed:
+        warnings.warn(
+            f"pairs are judged over replicates, found {len(knockouts)} of at least {needed}: every verdict is "
+            "'insufficient data'; name more seeds in train.seeds and run again, finished models are kept",
+            BioattnWarning,
+            stacklevel=2,
+        )
     table = pairs.merge(_effects(run, data, interventions), how="left", on=_PAIR)
     table["epistasis_q"] = benjamini_hochberg(table["epistasis_p"])
     table["epistasis_q_by"] = benjamini_yekutieli(table["epistasis_p"])

@@ -130,6 +130,18 @@ def test_missing_replicates_are_named(folder: Path, spoilt: str, capsys: pytest.
     assert (folder / "table" / "interactions.tsv").read_bytes() == before
 
 
+def test_too_few_replicates_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Tables of two models make a table without verdicts, and a warning says how to make more."""
+    words = ["interactions", "--settings", folder / "config.yaml", "--candidates", folder / "candidates.tsv"]
+    words += ["--sequences", folder / "data/sequences.parquet", "--split", folder / "split/split.parquet"]
+    words += ["--hits", folder / "hits"]
+    two = [word for name in TABLES for word in tables(folder, name)[:4]]
+    call(*words, *two, "--out", tmp_path / "table")
+    assert "found 2 of at least 3" in capsys.readouterr().err
+    verdicts = read_tsv(tmp_path / "table" / "interactions.tsv")["verdict"]
+    assert set(verdicts) <= {"insufficient data", "not tested"}
+
+
 def test_a_measured_library_is_evidence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Values of other sequences reach every pair; a library without the motifs is refused by name."""
     document = yaml.safe_load((folder / "config.yaml").read_text())
