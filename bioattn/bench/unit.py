@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bioattn import rng
 from bioattn.bench.rivals import WITH_MODEL, WITHOUT_MODEL, Looked, Rated, all_pairs
 from bioattn.causal import pair_tests
-from bioattn.causal.decide import CAUSAL, HIDDEN
+from bioattn.causal.decide import CAUSAL, CONFOUNDED, HIDDEN
 from bioattn.causal.environments import balanced_tables
 from bioattn.causal.interactions import Interventions, interactions
 from bioattn.config import RunConfig
@@ -38,7 +38,10 @@ _PAIR = ["tf_a", "tf_b"]
 #: Sequences with motifs at random on which all models are scored.
 _PROBE = 2000
 #: Name of our own scores and of the verdict, beside those of rivals.
-OURS = ("bioattn, verdict", "bioattn, epistasis", "bioattn, co-attention", "bioattn, edge knock-out")
+OURS = (
+    "bioattn, verdict", "bioattn, epistasis", "bioattn, co-attention", "bioattn, edge knock-out",
+    "bioattn, epistasis unless confounded",
+)  # fmt: skip
 #: Co-attention of models that cannot know: queries and keys drawn anew, and nothing trained.
 SANITY = ("sanity: co-attention, random queries and keys", "sanity: co-attention, untrained model")
 
@@ -185,7 +188,11 @@ def _keyed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ours(pairs: pd.DataFrame, data: PairData) -> dict[str, Rated]:
-    """Our scores in the order of `all_pairs`; the verdict's score is the epistasis where it claims an interaction."""
+    """Our scores in the order of `all_pairs`.
+
+    The verdict's score is the epistasis where it claims an interaction. For ranking, what it makes no claim on counts
+    too, unless it says that a common cause may be behind it.
+    """
     ordered = _in_order(pairs, data)
     claims = ordered["verdict"].isin([CAUSAL, HIDDEN]).to_numpy()
     size = ordered["epistasis_effect"].abs().to_numpy(np.float64)
@@ -195,6 +202,7 @@ def _ours(pairs: pd.DataFrame, data: PairData) -> dict[str, Rated]:
         OURS[1]: Rated(size, nothing),
         OURS[2]: Rated(ordered["attention_effect"].to_numpy(np.float64), ordered["candidate"].to_numpy(np.float64)),
         OURS[3]: Rated(ordered["edge_knockout_effect"].abs().to_numpy(np.float64), nothing),
+        OURS[4]: Rated(np.where(ordered["verdict"] == CONFOUNDED, 0.0, size), nothing),
     }
 
 

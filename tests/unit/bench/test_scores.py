@@ -1,13 +1,15 @@
 """Scores of the benchmark: made-up units whose answer is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from bioattn.bench import scores
 from bioattn.bench.suites import SUITES, check_regime, run_of
-from bioattn.bench.unit import OURS
-from bioattn.causal.decide import COLUMNS
+from bioattn.bench.unit import OURS, _ours
+from bioattn.causal.decide import CAUSAL, COLUMNS, CONFOUNDED
 from bioattn.config import InteractionsConfig
 from bioattn.errors import ConfigError
 
@@ -144,3 +146,21 @@ def test_an_unknown_regime_is_named(regime: str):
     """What is allowed stands in the message."""
     with pytest.raises(ConfigError, match=f"mixed0.25, got '{regime}'"):
         check_regime(regime)
+
+
+def test_confounded_pairs_rank_last_and_unclaimed_ones_by_their_size():
+    """The verdict's score claims or not; for ranking, only what a common cause may explain is put aside."""
+    pairs = pd.DataFrame(
+        {
+            "motif_id_a": ["m0", "m0", "m1"], "motif_id_b": ["m1", "m2", "m2"],
+            "verdict": [CAUSAL, CONFOUNDED, "not supported"], "epistasis_effect": [-0.5, 2.0, 0.1],
+            "attention_effect": [1.0, 2.0, 3.0], "candidate": [True, True, False], "edge_knockout_effect": [0.1, -0.2, 0.3],
+        }
+    )  # fmt: skip
+    data = SimpleNamespace(motifs=[SimpleNamespace(motif_id=f"m{i}") for i in range(3)], n_motifs=3)
+    found = _ours(pairs.iloc[::-1], data)
+    assert list(found) == list(OURS)
+    assert found["bioattn, verdict"].score.tolist() == [0.5, 0.0, 0.0]
+    assert found["bioattn, verdict"].called.tolist() == [1.0, 0.0, 0.0]
+    assert found["bioattn, epistasis"].score.tolist() == [0.5, 2.0, 0.1]
+    assert found["bioattn, epistasis unless confounded"].score.tolist() == [0.5, 0.0, 0.1]
