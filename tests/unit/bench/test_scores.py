@@ -154,7 +154,8 @@ def test_confounded_pairs_rank_last_and_unclaimed_ones_by_their_size():
         {
             "motif_id_a": ["m0", "m0", "m1"], "motif_id_b": ["m1", "m2", "m2"],
             "verdict": [CAUSAL, CONFOUNDED, "not supported"], "epistasis_effect": [-0.5, 2.0, 0.1],
-            "attention_effect": [1.0, 2.0, 3.0], "candidate": [True, True, False], "edge_knockout_effect": [0.1, -0.2, 0.3],
+            "attention_effect": [1.0, 2.0, 3.0], "candidate": [True, True, False],
+            "edge_knockout_effect": [0.1, -0.2, 0.3],
         }
     )  # fmt: skip
     data = SimpleNamespace(motifs=[SimpleNamespace(motif_id=f"m{i}") for i in range(3)], n_motifs=3)
