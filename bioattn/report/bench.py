@@ -13,8 +13,8 @@ _METHODS = (
     "Rivals look at the same hits of the same held-out sequences in the same models; each was written anew from its "
     "description. Scores of ways that need a model are means over the replicate models, and a pair counts as called if "
     "most models' tests call it. Average precision is against pairs that truly interact. Ours: the verdict "
-    "ranks what it claims by its epistasis and all else last; unless confounded: all pairs by their epistasis, those of "
-    "that verdict last.",
+    "ranks what it claims by its epistasis and all else last; unless confounded: all pairs by their epistasis, those "
+    "of that verdict last.",
     "SATORI: largest attention over heads, Mann-Whitney against shuffles or low sequences. TIANA: attention times "
     "gradient, high less low sequences. DFIM: change of one site's attribution when the other is shuffled. Pairwise "
     "ablation: double difference of shuffled sites, t-test over sequences. Substitutions: the same with one letter of "
