@@ -39,7 +39,7 @@ def test_every_configuration_plans(stub_clone, name):
         samples.parent.mkdir(parents=True, exist_ok=True)
         samples.write_text("sample\tpath\tlabel\na\ta.fa\t1\n")
     output = stub_clone.run("-n", "--configfile", str(stub_clone.root / name))
-    assert re.search(r"^(protein_)?report\s+\d+", output, re.M)
+    assert re.search(r"^((protein|principles)_)?report\s+\d+", output, re.M)
 
 
 def test_lint_finds_nothing(stub_clone):
