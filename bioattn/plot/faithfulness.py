@@ -93,7 +93,7 @@ def edge_curves(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         If a column is missing.
     """
     require_columns(table, ["ranking", "kept", "explained", "ci_low", "ci_high"], "a figure of edges")
-    ax = new_axes(4.4, 3.0) if ax is None else ax
+    ax = new_axes(6.0, 3.0) if ax is None else ax
     for (ranking, name), color in zip(EDGES.items(), (SERIES[0], SERIES[1], MUTED), strict=True):
         rows = table[table["ranking"] == ranking].sort_values("kept")
         chance = ranking == "random"
@@ -113,5 +113,5 @@ def edge_curves(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ylim=(max(-1.0, min(low, 0.0)) - 0.05, 1.05),
     )
     ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
-    ax.legend(loc="best")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
