@@ -121,8 +121,13 @@ def run(settings: PrinciplesConfig) -> Finding:
 def _beyond(exact: Tensor) -> float:
     """Part of the operator, by norm, that lies farther away than a convolution reaches."""
     kernel = exact[0]
-    ring = torch.minimum(torch.arange(_POINTS), _POINTS - torch.arange(_POINTS))
-    return float(kernel[ring > _REACH].norm() / kernel.norm())
+    return float(kernel[_from_first() > _REACH].norm() / kernel.norm())
+
+
+def _from_first() -> Tensor:
+    """Distance on the ring of each point from the first one, (L,)."""
+    index = torch.arange(_POINTS, dtype=torch.float64)
+    return torch.minimum(index, _POINTS - index)
 
 
 def _translation(seed: int) -> float:
@@ -139,7 +144,7 @@ def _translation(seed: int) -> float:
 def _distance(pairs: int) -> float:
     """Total variation between e^(-k|x|) on a ring and softmax of rotary scores with so many harmonics."""
     index = torch.arange(_POINTS, dtype=torch.float64)
-    ring = torch.minimum(index, _POINTS - index)
+    ring = _from_first()
     target = torch.softmax(-_RATE * ring, 0)
     # Cosine series of the logarithm; the last harmonic of an even ring has half the weight.
     harmonic = torch.arange(1, pairs + 1, dtype=torch.float64)

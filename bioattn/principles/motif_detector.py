@@ -18,7 +18,7 @@ import pandas as pd
 from bioattn.config import PrinciplesConfig
 from bioattn.explain.head_motifs import HeadMotifs, head_motifs
 from bioattn.explain.recovery import RECOVERED_CORRELATION, recovery_table
-from bioattn.explain.sample import Sample, held_out_sample
+from bioattn.explain.sample import held_out_sample
 from bioattn.explain.similar_motifs import align
 from bioattn.io.motifs import naming_library
 from bioattn.principles.finding import Drawing, Finding, Verdict, finding_of
@@ -39,13 +39,16 @@ def run(settings: PrinciplesConfig) -> Finding:
             )
         )
         sample = held_out_sample(planted.run, planted.table, planted.parts, fold=0)
-        found = _found(planted, sample)
+        library = naming_library(planted.run.motifs)
+        found = head_motifs(
+            planted.model, sample.discovery, sample.held_out, planted.run.explain, scored=sample.scored,
+            task=planted.run.task, library=library, seed=seed,
+        )  # fmt: skip
         acting = _acting(planted)
         best = {name: _best(planted, found, name) for name in acting}
         read.append(min(best[name][0] for name in acting))
         pairs = pair_table(planted)
         idle.append(abs(of_class(pairs, "DECOY", "epistasis") / of_class(pairs, "AND", "epistasis")))
-        library = naming_library(planted.run.motifs)
         names = recovery_table(found.table, found.motifs, planted.motifs, library=library).set_index("motif")["named"]
         named.append(float(names[acting].mean()))
         worth.append(found.summary["random_loss_q95"] / float(found.table["ablation_loss"].max()))
@@ -71,14 +74,6 @@ def run(settings: PrinciplesConfig) -> Finding:
     table = pd.DataFrame(rows, columns=["motif", "position", *_LETTERS])
     drawing = Drawing("logos", "position", "bits", "motif", "position (bp)", "bits")
     return finding_of(sys.modules[__name__], verdicts, table, drawing)
-
-
-def _found(planted: Planted, sample: Sample) -> HeadMotifs:
-    chosen = planted.run
-    return head_motifs(
-        planted.model, sample.discovery, sample.held_out, chosen.explain, scored=sample.scored, task=chosen.task,
-        library=naming_library(chosen.motifs), seed=chosen.seed,
-    )  # fmt: skip
 
 
 def _acting(planted: Planted) -> list[str]:
