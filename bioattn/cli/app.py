@@ -63,6 +63,7 @@ LAZY: dict[str, tuple[str, str]] = {
     "protein": ("bioattn.cli.protein_report:protein", "Write one self-contained HTML file about the protein track."),
     "principle": ("bioattn.cli.principle:principle", "Run an experiment on attention whose answer is known."),
     "principles": ("bioattn.cli.principle:principles", "Write the verdicts of experiments as one table and one page."),
+    "judge": ("bioattn.cli.principle:judge", "Fail if a claim of an experiment does not hold."),
     "report": ("bioattn.cli.report:report", "Write one self-contained HTML file about a run."),
     "config": ("bioattn.cli.config:config", "Check a configuration file and print it with all defaults."),
     "schema": ("bioattn.cli.config:schema", "Print the JSON schema of configuration files."),

@@ -1,4 +1,4 @@
-"""Verbs `principle` and `principles`: experiments with known answers, and their page."""
+"""Verbs `principle`, `principles` and `judge`: experiments with known answers, their page, and whether all hold."""
 
 import json
 import os
@@ -35,6 +35,7 @@ def principle(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Of 'all': experiments that run at once; by default one for each core.")
     ] = None,
+    judge: Annotated[bool, typer.Option(help="Fail if a verdict does; without, the verb judge can.")] = True,
 ) -> None:
     """Run an experiment whose answer is known; fails if a verdict does."""
     settings = PrinciplesConfig.model_validate({"size": size, "n_seeds": seeds})
@@ -46,7 +47,7 @@ def principle(
             _write(out / finding.name if name == "all" else out, finding, settings)
         if not finding.passed:
             failed.append(finding.name)
-    if failed:
+    if failed and judge:
         raise BioattnError(f"verdicts failed in {', '.join(failed)}")
 
 
@@ -60,6 +61,18 @@ def principles(
     write_tsv(out / "verdicts.tsv", table, {"step": "principles", "format": FORMAT_VERSION})
     write_text(out / "report.html", page)
     typer.echo(f"{out}: {int(table['passed'].sum())} of {len(table)} claims hold")
+
+
+def judge(
+    verdicts: Annotated[Path, typer.Argument(help="File verdicts.tsv of the verb principle or principles.")],
+) -> None:
+    """Fail if a claim does not hold, and say which."""
+    table = read_tsv(verdicts)
+    failed = table[~table["passed"].astype(bool)]
+    if len(failed):
+        told = "".join(f"\n{row['experiment']}: {row['claim']}" for row in failed.to_dict("records"))
+        raise BioattnError(f"{verdicts}: {len(failed)} of {len(table)} claims do not hold:{told}")
+    typer.echo(f"{verdicts}: all {len(table)} claims hold")
 
 
 def _cores() -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bioattn.config import PrinciplesConfig
 from bioattn.nn import taps
+from bioattn.nn.embedding import TokenEmbedding
 from bioattn.nn.encoder import Encoder
 from bioattn.principles.finding import Drawing, Finding, Verdict, finding_of
 from bioattn.principles.training import accuracy, train_steps
@@ -37,7 +38,7 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Embedding(_FILLER + _FILLERS, _WIDTH)
+        self.embed = TokenEmbedding(_FILLER + _FILLERS, _WIDTH)
         self.encoder = Encoder(_WIDTH, 1, 2, 2 * _WIDTH, positions="none", backend="reference")
         self.readout = nn.Linear(_WIDTH, _PROPERTIES)
 

@@ -10,7 +10,7 @@ import bioattn
 from bioattn.errors import DataError
 from bioattn.io.tables import read_tsv
 from bioattn.plot.principles import experiment
-from bioattn.report.blocks import Cell, Column, Pictures, Section, Table, Text, Tile, Tiles, picture
+from bioattn.report.blocks import Cell, Column, Pictures, Points, Section, Table, Text, Tile, Tiles, picture
 from bioattn.report.build import render
 from bioattn.report.numbers import number
 
@@ -46,6 +46,7 @@ def build_principles_report(folders: Sequence[str | Path]) -> str:
                     "experiments use the same attention parts as the models.",
                     "lead",
                 ),
+                *_failed(verdicts),
                 Tiles(
                     [
                         Tile(str(len(read)), "experiments"),
@@ -58,6 +59,11 @@ def build_principles_report(folders: Sequence[str | Path]) -> str:
         *(_experiment(*each) for each in read),
     ]
     return render("bioattn principles", "principles", f"Known answers, bioattn {bioattn.__version__}.", sections)
+
+
+def _failed(verdicts: pd.DataFrame) -> list[Points]:
+    rows = verdicts[~verdicts["passed"].astype(bool)].to_dict("records")
+    return [Points([f"Does not hold: {row['experiment']}: {row['claim']}" for row in rows])] if rows else []
 
 
 def _read(folder: Path) -> tuple[Mapping[str, object], pd.DataFrame, pd.DataFrame]:

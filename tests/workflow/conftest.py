@@ -43,6 +43,8 @@ OUTPUTS = {
     "chains": ["chains.parquet", "rejected.tsv", "related.tsv", "leakage.tsv"],
     "trunk": ["weights.safetensors", "model.json", "history.tsv", "run_record.json"],
     "distances": ["scores.tsv", "proteins.tsv", "calibration.tsv", "examples.npz", "summary.json"],
+    "principle": ["verdicts.tsv", "table.tsv", "experiment.json", "figure.svg"],
+    "principles": ["report.html", "verdicts.tsv"], "judge": [],
 }
 OPTIONS = {
     "simulate": [], "ingest": ["samples"], "split": ["sequences"],
@@ -60,14 +62,18 @@ OPTIONS = {
     "knockin": ["sequences", "split", "hits", "fold", "model", "candidates"],
     "interactions": ["sequences", "split", "hits", "fold", "candidates"], "report": ["results"],
     "family": ["name"], "chains": [], "trunk": ["chains", "variant"], "distances": ["chains"], "protein": ["results"],
+    "principle": ["size", "seeds"], "principles": [], "judge": [],
 }
 verb = sys.argv[1]
 parser = argparse.ArgumentParser()
-parser.add_argument("--settings", required=verb != "stability")
-for name in ["out", *OPTIONS[verb]]:
+parser.add_argument("--settings", required=verb not in ("stability", "principle", "principles", "judge"))
+for name in [*([] if verb == "judge" else ["out"]), *OPTIONS[verb]]:
     parser.add_argument("--" + name, required=True)
+if verb in ("principle", "judge"):
+    parser.add_argument("subject")
+    parser.add_argument("--no-judge", action="store_true", required=verb == "principle")
 many = {"evaluate": ["model"], "distances": ["network"], "candidates": ["coattention", "screen"],
-        "stability": ["heads"],
+        "stability": ["heads"], "principles": ["experiment"],
         "interactions": ["coattention", "knockout", "screen", "knockin", "syntax", "environment"]}.get(verb, [])
 for name in many:
     optional = ("screen", "knockin", "syntax", "environment")
@@ -94,7 +100,7 @@ with open("calls.txt", "a") as log:
     log.write(" ".join([verb, *sys.argv[2:]]) + "\\n")
 with open("prefixes.txt", "a") as log:
     log.write(verb + "\\t" + sys.prefix + "\\n")
-out = Path(options.out)
+out = Path(getattr(options, "out", "."))
 for name in OUTPUTS.get(verb, [None]):
     path = out / name if name else out
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -163,5 +163,18 @@ def test_a_recurrent_run_is_trained_and_scored_but_not_explained(stub_clone, mak
 def test_a_configuration_of_principles_alone_asks_for_them_alone(done):
     """Its page is made without any run; the demo does not ask for it."""
     alone = done.run("-n", "--configfile", str(done.root / "config" / "principles.yaml"))
-    assert "principles_report" in alone and "rule train" not in alone
+    assert "principles_report" in alone and "principles_judged" in alone and "rule train" not in alone
     assert "principles_report" not in done.run("-n")
+
+
+def test_a_claim_that_fails_stops_the_run_behind_its_page(stub_clone):
+    """All experiments and the page stay; once the claims hold, the judgement alone is made again."""
+    (stub_clone.work / "fail_judge").touch()
+    settings = ("--configfile", str(stub_clone.root / "config" / "principles.yaml"))
+    assert "Error in rule principles_judged" in stub_clone.run(*settings, check=False)
+    results = stub_clone.work / "results" / "principles"
+    assert (results / "report.html").exists() and not (results / "judged.done").exists()
+    (stub_clone.work / "fail_judge").unlink()
+    assert stub_clone.verbs().count("principle") == 19
+    stub_clone.run(*settings)
+    assert stub_clone.verbs() == ["judge"] and (results / "judged.done").exists()

@@ -350,3 +350,7 @@ def if_chains(path):
 def principle_result(*parts):
     """Path pattern of a result of the principles."""
     return os.path.join(CONFIG.results, "principles", *parts)
+
+
+#: What a run of the principles ends with: their page, and that all claims hold.
+PRINCIPLES_DONE = [principle_result("report.html"), principle_result("judged.done")]

@@ -2,7 +2,7 @@
 
 
 rule principle:
-    """Run one experiment. A verdict that fails stops the job; the log holds all of them."""
+    """Run one experiment. What its verdicts are is judged once all are on the page."""
     output:
         verdicts=principle_result("{experiment}", "verdicts.tsv"),
         table=principle_result("{experiment}", "table.tsv"),
@@ -31,7 +31,7 @@ rule principle:
         seeds=CONFIG.principles.n_seeds,
     shell:
         "python -m bioattn principle {wildcards.experiment} --size {params.size} --seeds {params.seeds}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        " --no-judge --out {params.out:q} > {log:q} 2>&1"
 
 
 rule principles_report:
@@ -61,3 +61,23 @@ rule principles_report:
         experiments=repeated("--experiment", "verdicts", folder=True),
     shell:
         "python -m bioattn principles {params.experiments:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule principles_judged:
+    """Stop the run if a claim does not hold; the log says which."""
+    input:
+        principle_result("verdicts.tsv"),
+    output:
+        touch(principle_result("judged.done")),
+    log:
+        principle_result("logs", "judged.log"),
+    benchmark:
+        principle_result("benchmarks", "judged.tsv")
+    conda:
+        TORCH_ENV
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=10,
+    shell:
+        "python -m bioattn judge {input:q} > {log:q} 2>&1"

@@ -115,7 +115,7 @@ def test_verdicts_follow_their_rules():
 
 
 def test_verbs_write_tables_figures_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Two experiments and their page; a failed verdict ends with an error that names the experiment."""
+    """Two experiments and their page; a failed verdict ends with an error that names it, or waits for `judge`."""
     for name in ("padding", "checkpointing"):
         call("principle", name, "--size", "fast", "--seeds", 1, "--out", tmp_path / name)
     folders = [word for name in ("padding", "checkpointing") for word in ("--experiment", tmp_path / name)]
@@ -124,10 +124,20 @@ def test_verbs_write_tables_figures_and_a_page(tmp_path: Path, capsys: pytest.Ca
     assert len(read_tsv(tmp_path / "verdicts.tsv")) == 7 and (tmp_path / "padding" / "figure.svg").exists()
     page = (tmp_path / "report.html").read_text()
     assert "Activations can be computed again instead of kept" in page and page.count("data:image/svg+xml") == 2
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr("bioattn.principles.padding._off", lambda found, expected: float("nan"))
-        call("principle", "padding", "--size", "fast")
-    assert "verdicts failed in padding" in capsys.readouterr().err
+    call("judge", tmp_path / "verdicts.tsv")
+    assert "all 7 claims hold" in capsys.readouterr().out and "Does not hold" not in page
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bioattn.principles.padding._off", lambda found, expected: 1.0)
+        with pytest.raises(SystemExit):
+            call("principle", "padding", "--size", "fast")
+        assert "verdicts failed in padding" in capsys.readouterr().err
+        call("principle", "padding", "--size", "fast", "--seeds", 1, "--no-judge", "--out", tmp_path / "padding")
+    call("principles", *folders, "--out", tmp_path)
+    assert "Does not hold: padding: " in (tmp_path / "report.html").read_text()
+    with pytest.raises(SystemExit):
+        call("judge", tmp_path / "verdicts.tsv")
+    told = capsys.readouterr().err
+    assert "2 of 7 claims do not hold:" in told and "padding: Largest relative change of the pooled readout." in told
 
 
 def test_graph_attention_reads_along_edges_alone():
