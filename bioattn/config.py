@@ -1077,7 +1077,7 @@ class TrunkConfig(OptimisationConfig):
     n_pair_heads: int = Field(4, ge=1, description="heads of triangle attention")
     d_pair_head: int = Field(8, ge=1, description="channels of a head of triangle attention")
     d_hidden: int = Field(32, ge=1, description="channels of triangle multiplication")
-    dropout: float = Field(0.15, ge=0, lt=1, description="of whole rows or columns of triangle updates")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of whole rows or columns of triangle updates")
     recycles: int = Field(0, ge=0, description="further rounds on the trunk's own output")
     backend: TriangleBackend = Field(
         "sdpa_exact", description="of triangle attention; the last two are GPU packages of their own"
@@ -1085,15 +1085,18 @@ class TrunkConfig(OptimisationConfig):
     checkpointing: bool = Field(False, description="compute blocks again for the gradient instead of keeping them")
     crop: int = Field(64, ge=8, description="longest stretch of residues in training")
     substitutions: float = Field(
-        0.15,
+        0.1,
         ge=0,
         lt=1,
         description="share of residues that training replaces by similar ones (BLOSUM62), drawn anew in each epoch",
     )
-    epochs: int = Field(12, ge=1, description="most passes over the training chains")
+    contact_weight: float = Field(
+        5.0, ge=0, description="weight of the cross-entropy of contacts beside that of the distance bins"
+    )
+    epochs: int = Field(24, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of all steps with rising learning rate")
-    patience: int = Field(4, ge=1, description="epochs without a better validation loss before stopping")
+    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
     inside_chains: int = Field(100, ge=1, description="most test chains that are looked into and knocked out")
     probe_chains: int = Field(20, ge=1, description="training chains that the probe of heads is fitted on")
 

@@ -15,8 +15,9 @@ from bioattn.config import FORMAT_VERSION, ProteinConfig, digest, load_protein, 
 from bioattn.errors import ConfigError, DataError
 from bioattn.io.files import replacing, replacing_folder, write_text
 from bioattn.io.tables import read_parquet, write_parquet, write_tsv
-from bioattn.protein.analysis import analyse_family, load_family
+from bioattn.protein.analysis import FamilyAnalysis, analyse_family, load_family
 from bioattn.protein.chains import prepare_chains, proteins_of
+from bioattn.protein.family import Family
 from bioattn.protein.network import fit_distances, load_network, save_network
 from bioattn.protein.study import study
 
@@ -27,12 +28,24 @@ def family(
     settings: Settings,
     out: Annotated[Path, typer.Option(help="Folder for precision, pairs and heads.")],
     name: Annotated[str | None, typer.Option(help="Family, if there are several.")] = None,
+    reject: Annotated[
+        bool,
+        typer.Option("--reject", help="If the family cannot be used, write why and empty tables, and do not fail."),
+    ] = False,
 ) -> None:
     """Predict contacts of a protein family from its alignment, by couplings and by attention, and against two nulls."""
     config = load_protein(settings)
     chosen = _family_name(config, name)
-    loaded = load_family(config.families[chosen], config.couplings)
-    found = analyse_family(loaded, config.couplings, config.factored, seed=config.seed, tick=_say)
+    try:
+        loaded = load_family(config.families[chosen], config.couplings)
+    except DataError as error:
+        if not reject:
+            raise
+        found, summary = FamilyAnalysis.empty(), {"family": chosen, "rejected": str(error)}
+        told = f"rejected: {error}"
+    else:
+        found = analyse_family(loaded, config.couplings, config.factored, seed=config.seed, tick=_say)
+        summary, told = _summary(chosen, loaded), f"long-range precision at L/5: {_best(found.precision)}"
     record = _record(config, "family", chosen)
     with replacing_folder(out) as folder:
         write_tsv(folder / "precision.tsv", found.precision, record)
@@ -41,16 +54,22 @@ def family(
         write_parquet(folder / "losses.parquet", found.losses, record)
         with replacing(folder / "patterns.npz") as temporary:
             np.savez_compressed(temporary, patterns=found.patterns.astype(np.float16))
-        summary = {
-            "family": chosen, "n_residues": len(loaded.query), "n_sequences": len(loaded.codes),
-            "n_effective": loaded.n_effective, "query": loaded.query,
-            "n_resolved": int(np.isfinite(loaded.cb_angstrom).all(1).sum()),
-        }  # fmt: skip
         write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    best = found.precision[(found.precision["range"] == "long") & (found.precision["top"] == "L/5")]
+    typer.echo(f"{out}: {told}")
+
+
+def _summary(name: str, family: Family) -> dict[str, Any]:
+    return {
+        "family": name, "n_residues": len(family.query), "n_sequences": len(family.codes),
+        "n_effective": family.n_effective, "query": family.query,
+        "n_resolved": int(np.isfinite(family.cb_angstrom).all(1).sum()),
+    }  # fmt: skip
+
+
+def _best(precision: pd.DataFrame) -> str:
+    best = precision[(precision["range"] == "long") & (precision["top"] == "L/5")]
     best = best[(best["control"] == "alignment") & best["seed"].isin(["NA", "mean"])]
-    told = ", ".join(f"{row['method']} {row['precision']:.3f}" for row in best.to_dict("records"))
-    typer.echo(f"{out}: long-range precision at L/5: {told}")
+    return ", ".join(f"{row['method']} {row['precision']:.3f}" for row in best.to_dict("records"))
 
 
 def _family_name(config: ProteinConfig, name: str | None) -> str:

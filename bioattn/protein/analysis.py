@@ -24,6 +24,7 @@ from bioattn.rng import stream
 CONTROLS = ("alignment", "permuted columns", "phylogeny alone")
 #: The two ways, and the mean over seeds of the second.
 COUPLINGS, ATTENTION = "mean-field couplings", "factored attention"
+_HEADS = ["seed", "head", "precision", "table_size"]
 
 
 class FamilyAnalysis(NamedTuple):
@@ -50,6 +51,19 @@ class FamilyAnalysis(NamedTuple):
     heads: pd.DataFrame
     patterns: NDArray[np.float32]
     losses: pd.DataFrame
+
+    @classmethod
+    def empty(cls) -> "FamilyAnalysis":
+        """Tables without a row: of a family that cannot be used."""
+        precision = ["method", "control", "seed", "range", "top", "precision", "n", "n_contacts", "n_pairs"]
+        scored = ["distance_angstrom", "contact", "couplings", "attention"]
+        return cls(
+            pd.DataFrame(columns=precision),
+            pd.DataFrame(columns=["i", "j", "residue_i", "residue_j", *scored]),
+            pd.DataFrame(columns=_HEADS),
+            np.zeros((0, 0, 0), dtype=np.float32),
+            pd.DataFrame(columns=["seed", "step", "loss"]),
+        )
 
 
 def load_family(family: FamilyConfig, couplings: CouplingsConfig) -> Family:
@@ -154,7 +168,7 @@ def _heads(
         table = contact_precision(scores, distances)
         best = table[(table["range"] == "long") & (table["top"] == "L/5")]["precision"].iloc[0]
         rows.append([seed, head, float(best), size])
-    return maps.astype(np.float32), pd.DataFrame(rows, columns=["seed", "head", "precision", "table_size"])
+    return maps.astype(np.float32), pd.DataFrame(rows, columns=_HEADS)
 
 
 def _pairs(family: Family, scored: dict[str, NDArray[np.float64]]) -> pd.DataFrame:

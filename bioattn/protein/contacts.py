@@ -12,6 +12,8 @@ from bioattn.errors import DataError
 
 #: Ranges of separation in the sequence: least, and most.
 RANGES = {"long": (24, None), "medium": (12, 23), "short": (6, 11)}
+#: Pairs nearer in the sequence say little of a fold.
+LEAST_SEPARATION = 6
 #: How many of the best scored pairs are looked at, in lengths of the protein.
 SHARES = {"L": 1.0, "L/2": 0.5, "L/5": 0.2}
 _LEAST_IDENTITY = 0.9

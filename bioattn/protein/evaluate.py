@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from bioattn.data.structure import CONTACT_ANGSTROM
 from bioattn.nn.pair.distogram import Distogram, contact_probability, expected_distance
 from bioattn.protein.batches import Protein
-from bioattn.protein.contacts import Violations, contact_precision, known_pairs, triangle_violations
+from bioattn.protein.contacts import LEAST_SEPARATION, Violations, contact_precision, known_pairs, triangle_violations
 from bioattn.rng import stream
 from bioattn.train.metrics import group_bootstrap
 
 #: Differences of distances that count in lDDT, and how far true distances may be.
 LDDT_ANGSTROM, LDDT_RADIUS_ANGSTROM = (0.5, 1.0, 2.0, 4.0), 15.0
-#: Pairs nearer in the sequence say little of a fold.
-LEAST_SEPARATION = 6
 #: Widths of a bin that the rounding of three distances to the middle of their bins may add up to.
 _ROUNDING_BINS = 1.5
 

@@ -19,9 +19,8 @@ from bioattn.nn.pair.distogram import Distogram
 from bioattn.nn.pair.network import DistanceNetwork
 from bioattn.protein.batches import Protein, ProteinBatch, collate
 from bioattn.protein.coevolution import average_product_corrected
-from bioattn.protein.contacts import known_pairs
+from bioattn.protein.contacts import LEAST_SEPARATION, known_pairs
 from bioattn.protein.evaluate import (
-    LEAST_SEPARATION,
     distances_of_logits,
     precision_all,
     predicted_violations,

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bioattn.config import TrainConfig, TrunkConfig, digest
+from bioattn.data.structure import CONTACT_ANGSTROM
 from bioattn.errors import ConfigError, DataError
 from bioattn.io.weights import load_weights, save_weights
+from bioattn.nn.pair.distogram import contact_log_probabilities
 from bioattn.nn.pair.network import DistanceNetwork, WindowNetwork
 from bioattn.protein.batches import Protein, ProteinBatch, ProteinData, collate
+from bioattn.protein.contacts import LEAST_SEPARATION
 from bioattn.protein.plan import check_memory
 from bioattn.rng import stream_seed
 from bioattn.train.devices import resolve_device
@@ -80,17 +83,35 @@ def distogram_loss(logits: Tensor, distances_angstrom: Tensor, edges_angstrom: T
     return loss, known.sum()
 
 
-class DistanceModule(StepModule):
-    """A network with the loss of its distogram."""
+def contact_loss(logits: Tensor, distances_angstrom: Tensor, edges_angstrom: Tensor, residue_index: Tensor) -> Tensor:
+    """Summed cross-entropy of contact or none, as the bins have it, over pairs of known distance.
 
-    def __init__(self, network: nn.Module, **further: Any) -> None:
+    Pairs are counted twice, and those nearer than `LEAST_SEPARATION` in the sequence are left out.
+    """
+    apart = (residue_index[:, :, None] - residue_index[:, None, :]).abs() >= LEAST_SEPARATION
+    log_contact, log_none = contact_log_probabilities(logits.float(), edges_angstrom, below_angstrom=CONTACT_ANGSTROM)
+    log_likelihood = torch.where(distances_angstrom < CONTACT_ANGSTROM, log_contact, log_none)
+    return -torch.where(distances_angstrom.isfinite() & apart, log_likelihood, 0.0).sum()
+
+
+class DistanceModule(StepModule):
+    """A network with the loss of its distogram, and of the contacts that follow from it.
+
+    Both are proper scores, so that their sum favours true probabilities; of all pairs few are near contacts, to which
+    the second gives weight.
+    """
+
+    def __init__(self, network: nn.Module, *, contact_weight: float, **further: Any) -> None:
         super().__init__(network, **further)
+        self.contact_weight = contact_weight
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     def _loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         batch = ProteinBatch(*batch)
-        logits = self.network(*batch.inputs)
-        return distogram_loss(logits, batch.distances_angstrom, self.network.distogram.edges_angstrom)  # type: ignore[union-attr, arg-type]
+        logits, edges = self.network(*batch.inputs), self.network.distogram.edges_angstrom  # type: ignore[union-attr]
+        loss, n = distogram_loss(logits, batch.distances_angstrom, edges)  # type: ignore[arg-type]
+        contacts = contact_loss(logits, batch.distances_angstrom, edges, batch.residue_index)  # type: ignore[arg-type]
+        return loss + self.contact_weight * contacts, n
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Collect the loss of a batch."""
@@ -165,6 +186,7 @@ def fit_distances(
     settings = config.model_dump(mode="json", exclude={"variants", "threads", "inside_chains", "probe_chains"})
     module = DistanceModule(
         network,
+        contact_weight=config.contact_weight,
         config=loop,
         steps_per_epoch=data.train_batches.n_batches,
         seed=stream,

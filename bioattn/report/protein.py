@@ -1,6 +1,7 @@
 """The page of the protein track: families, many chains, what is inside the trunk, and third residues."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,16 @@ def build_protein_report(results: str | Path, config: ProteinConfig) -> str:
     Raises
     ------
     DataError
-        If a result is missing.
+        If a result is missing, or there is nothing but families that could not be used.
     """
     root = Path(results)
-    sections = [Section("summary", "Summary", _summary(root, config))]
-    sections += [
-        Section(f"family-{name}", f"Family {name}", _family(root / "families" / name)) for name in config.families
-    ]
+    rejected = _rejected_families(root, config)
+    used = [name for name in config.families if name not in rejected]
+    if not used and config.chains is None:
+        name, reason = next(iter(rejected.items()))
+        raise DataError(f"no family can be used, first '{name}': {reason}")
+    sections = [Section("summary", "Summary", _summary(root, config, used, rejected))]
+    sections += [Section(f"family-{name}", f"Family {name}", _family(root / "families" / name)) for name in used]
     if config.chains is not None:
         folder = root / "distances"
         sections += [
@@ -103,9 +107,28 @@ def build_protein_report(results: str | Path, config: ProteinConfig) -> str:
     return render("bioattn protein track", "protein", "Contacts and distances of proteins.", sections)
 
 
-def _summary(root: Path, config: ProteinConfig) -> list[Block]:
+def rejected_proteins(results: str | Path, config: ProteinConfig) -> pd.DataFrame:
+    """Families and chains that could not be used: name, source, reason."""
+    root = Path(results)
+    rows = [
+        {"name": name, "source": f"protein.families.{name}", "reason": reason}
+        for name, reason in _rejected_families(root, config).items()
+    ]
+    found = pd.DataFrame(rows, columns=["name", "source", "reason"])
+    if config.chains is None:
+        return found
+    chains = read_tsv(root / "chains" / "rejected.tsv")
+    return pd.concat([found, chains], ignore_index=True) if len(found) else chains
+
+
+def _rejected_families(root: Path, config: ProteinConfig) -> dict[str, str]:
+    summaries = {name: _document(root / "families" / name / "summary.json") for name in config.families}
+    return {name: str(each["rejected"]) for name, each in summaries.items() if "rejected" in each}
+
+
+def _summary(root: Path, config: ProteinConfig, used: Sequence[str], rejected: Mapping[str, str]) -> list[Block]:
     told = []
-    for name in config.families:
+    for name in used:
         best = _best(read_tsv(root / "families" / name / "precision.tsv"))
         told.append(
             f"Family {name}: of the best L/5 long-range pairs, {percent(best['factored attention', 'mean'])} are "
@@ -119,6 +142,7 @@ def _summary(root: Path, config: ProteinConfig) -> list[Block]:
                 f"{with_interval(row['mean'], row['ci_low'], row['ci_high'])} on "
                 f"{count(int(row['n']), 'held-out chain')}."
             )
+    told += [f"Family {name} could not be used: {reason}" for name, reason in rejected.items()]
     return [Text(told[0], "lead"), *map(Text, told[1:])]
 
 

@@ -10,8 +10,10 @@ import yaml
 from toy_protein import TINY, chain, places, sequence, write_pdb
 from toy_verbs import call
 
+from bioattn.config import load_protein
 from bioattn.data.structure import Chain
 from bioattn.io.tables import read_parquet, read_record, read_tsv
+from bioattn.report.protein import rejected_proteins
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "chains.tsv").write_text("\n".join([*lines, "gone\tgone.pdb"]) + "\n")
     document = {
         "protein": {
-            "families": {"made": {"alignment": str(folder / "family.fasta"), "structure": str(folder / "family.pdb")}},
+            "families": {
+                "made": {"alignment": str(folder / "family.fasta"), "structure": str(folder / "family.pdb")},
+                "lost": {"alignment": str(folder / "lost.fasta"), "structure": str(folder / "family.pdb")},
+            },
             "factored": {"seeds": [1, 2], "n_heads": 3, "d_head": 4, "steps": 12, "batch_size": 16},
             "chains": {"source": str(folder / "chains.tsv"), "test_fraction": 0.3, "validation_fraction": 0.2},
             "trunk": TINY.model_dump(mode="json"),
@@ -42,14 +47,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
     settings, results = ("--settings", folder / "config.yaml"), folder / "results"
-    call("family", *settings, "--out", results / "families" / "made")
+    for name in ("made", "lost"):
+        call("family", *settings, "--name", name, "--reject", "--out", results / "families" / name)
     call("chains", *settings, "--out", results / "chains")
     chains = ("--chains", results / "chains")
     for variant in TINY.variants:
         call("trunk", *settings, *chains, "--variant", variant, "--out", results / "trunks" / variant)
     networks = [word for variant in TINY.variants for word in ("--network", results / "trunks" / variant)]
     call("distances", *settings, *chains, *networks, "--out", results / "distances")
-    call("protein", *settings, "--results", results, "--out", results / "report.html")
+    page = ("--out", results / "report.html", "--rejected", results / "rejected.tsv")
+    call("protein", *settings, "--results", results, *page)
     return folder
 
 
@@ -96,9 +103,31 @@ def test_networks_are_judged_and_looked_into(work: Path):
 def test_the_page_holds_everything_and_needs_nothing(work: Path):
     """Sections and pictures; no address of another file."""
     text = (work / "results" / "report.html").read_text()
+    assert read_tsv(work / "results" / "rejected.tsv")["name"].tolist() == ["lost", "gone"]
+    assert "Family lost" in text and 'id="family-lost"' not in text
     for words in ("Family made", "Many chains", "What each part is needed for", "Third residues", "gone.pdb"):
         assert words in text
     assert text.count("data:image/svg+xml") >= 15 and not re.search(r'(src|href)="(?!#|data:)', text)
+
+
+def test_a_family_that_cannot_be_used_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Alone it stops the page, which says why; without --reject its own verb fails and writes nothing."""
+    (tmp_path / "ragged.fasta").write_text(">a\nACD\n>b\nAC\n")
+    write_pdb(tmp_path / "a.pdb", chain(20, 1))
+    family = {"alignment": str(tmp_path / "ragged.fasta"), "structure": str(tmp_path / "a.pdb")}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"protein": {"families": {"bad": family}}}))
+    settings, results = ("--settings", tmp_path / "c.yaml"), tmp_path / "results"
+    with pytest.raises(SystemExit):
+        call("family", *settings, "--out", results / "families" / "bad")
+    assert "ragged.fasta line 3" in capsys.readouterr().err and not results.exists()
+    call("family", *settings, "--reject", "--out", results / "families" / "bad")
+    assert "rejected: " in capsys.readouterr().out
+    assert read_tsv(results / "families" / "bad" / "precision.tsv").empty
+    with pytest.raises(SystemExit):
+        call("protein", *settings, "--results", results, "--out", tmp_path / "p.html", "--rejected", tmp_path / "r.tsv")
+    assert "no family can be used, first 'bad': " in capsys.readouterr().err and not (tmp_path / "r.tsv").exists()
+    config = load_protein(tmp_path / "c.yaml")
+    assert rejected_proteins(results, config)["name"].tolist() == ["bad"]
 
 
 @pytest.mark.slow
@@ -112,7 +141,7 @@ def test_mistakes_end_in_one_line(work: Path, tmp_path: Path, capsys: pytest.Cap
         return capsys.readouterr().err
 
     settings = ("--settings", work / "config.yaml")
-    assert "the families are ['made'] and 'x' is not one of them" in fail(
+    assert "the families are ['lost', 'made'] and 'x' is not one of them" in fail(
         "family", *settings, "--name", "x", "--out", tmp_path / "o"
     )
     chains = ("--chains", work / "results" / "chains")

@@ -81,6 +81,8 @@ for name in many:
 if verb == "knockin":
     parser.add_argument("--syntax")
 parser.add_argument("--pretrained")
+parser.add_argument("--reject", action="store_true", required=verb == "family")
+parser.add_argument("--rejected", required=verb == "protein")
 parser.add_argument("--fasta", action="append")
 options = parser.parse_args(sys.argv[2:])
 if options.settings:
@@ -107,6 +109,8 @@ for name in OUTPUTS.get(verb, [None]):
     texts = {".svg": "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'></svg>\\n",
              ".tsv": "a\\tb\\n1\\t2\\n", ".html": "<html><body>report</body></html>\\n", ".json": "{}\\n"}
     path.write_text(texts.get(path.suffix, "stub\\n"))
+if options.rejected:
+    Path(options.rejected).write_text("a\\tb\\n")
 """
 
 

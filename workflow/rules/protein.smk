@@ -28,7 +28,10 @@ rule protein_settings:
 
 
 rule family:
-    """Predict contacts of a family by couplings and by factored attention, and on two nulls."""
+    """Predict contacts of a family by couplings and by factored attention, and on two nulls.
+
+    A family that cannot be used loses no other: its tables are empty, and the page says why.
+    """
     input:
         settings=protein_settings_of("family"),
         files=files_of_family,
@@ -58,8 +61,8 @@ rule family:
     params:
         out=subpath(output.precision, parent=True),
     shell:
-        "python -m bioattn family --settings {input.settings:q} --name {wildcards.family:q} --out {params.out:q}"
-        " > {log:q} 2>&1"
+        "python -m bioattn family --settings {input.settings:q} --name {wildcards.family:q} --reject"
+        " --out {params.out:q} > {log:q} 2>&1"
 
 
 rule chains:
@@ -166,12 +169,13 @@ rule protein_report:
         chains=if_chains(protein_result("chains", "leakage.tsv")),
         scores=if_chains(protein_result("distances", "scores.tsv")),
     output:
-        report(
+        page=report(
             protein_result("report.html"),
             caption="../report/protein.rst",
             category="Protein",
             labels={"table": "report"},
         ),
+        rejected=protein_result("rejected.tsv"),
     log:
         protein_result("logs", "report.log"),
     benchmark:
@@ -183,7 +187,7 @@ rule protein_report:
         mem_mb=memory(2000),
         runtime=30,
     params:
-        results=subpath(output[0], parent=True),
+        results=subpath(output.page, parent=True),
     shell:
-        "python -m bioattn protein --settings {input.settings:q} --results {params.results:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "python -m bioattn protein --settings {input.settings:q} --results {params.results:q} --out {output.page:q}"
+        " --rejected {output.rejected:q} > {log:q} 2>&1"

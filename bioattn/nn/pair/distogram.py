@@ -56,10 +56,22 @@ def contact_probability(logits: Tensor, edges_angstrom: Tensor, *, below_angstro
     ConfigError
         If there is no such border.
     """
+    return logits.softmax(-1)[..., : _bins_below(edges_angstrom, below_angstrom)].sum(-1)
+
+
+def contact_log_probabilities(
+    logits: Tensor, edges_angstrom: Tensor, *, below_angstrom: float = 8.0
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of `contact_probability` and of one less it, (B, I, J) each; raises as it does."""
+    below, log_p = _bins_below(edges_angstrom, below_angstrom), logits.log_softmax(-1)
+    return log_p[..., :below].logsumexp(-1), log_p[..., below:].logsumexp(-1)
+
+
+def _bins_below(edges_angstrom: Tensor, below_angstrom: float) -> int:
     border = (edges_angstrom - below_angstrom).abs() < _SAME
     if not bool(border.any()):
         raise ConfigError(f"no border between distance bins at {below_angstrom:g} angstrom")
-    return logits.softmax(-1)[..., : int(border.nonzero()[0, 0]) + 1].sum(-1)
+    return int(border.nonzero()[0, 0]) + 1
 
 
 def expected_distance(logits: Tensor, centres_angstrom: Tensor) -> Tensor:

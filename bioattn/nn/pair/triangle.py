@@ -145,13 +145,22 @@ class _Triangle(torch.autograd.Function):
         d_bias = torch.zeros_like(bias, dtype=raised)
         scale = 1 / math.sqrt(query.shape[-1])
         for b in range(len(query)):
+            grads, offset = grad[b], bias[b].to(raised)
+            forbidden = None
+            if keep is not None:
+                # Rows without keys read all, and give no gradient.
+                nothing = ~keep[b].any(-1, keepdim=True)
+                forbidden = ~(keep[b] | nothing)
+                grads = grads.masked_fill(nothing[..., None, None], 0.0)
+            if forbidden is not None and len(forbidden) == 1:
+                offset, forbidden = offset.masked_fill(forbidden[:, None], -math.inf), None
             for rows in _row_chunks(query, most=MOST_SCORES, examples=1):
-                q, k, v, o, g = (x[b, rows].to(raised) for x in (query, key, value, output, grad))
-                part = None if keep is None else keep[b, rows] if keep.shape[1] > 1 else keep[b]
-                scores = torch.matmul(q * scale, k.transpose(-2, -1)).add_(bias[b].to(raised))
-                if part is not None:
-                    scores.masked_fill_(~part[:, None, None], -math.inf)
-                pattern = torch.softmax(scores, dim=-1) if part is None else attention.pattern(scores)
+                q, k, v, o = (x[b, rows].to(raised) for x in (query, key, value, output))
+                g = grads[rows].to(raised)
+                scores = torch.matmul(q * scale, k.transpose(-2, -1)).add_(offset)
+                if forbidden is not None:
+                    scores.masked_fill_(forbidden[rows][:, None, None], -math.inf)
+                pattern = torch.softmax(scores, dim=-1)
                 d_value[b, rows] = torch.matmul(pattern.transpose(-2, -1), g).to(value.dtype)
                 d_scores = torch.matmul(g, v.transpose(-2, -1), out=scores)
                 d_scores.sub_((g * o).sum(-1, keepdim=True)).mul_(pattern)

@@ -235,11 +235,13 @@ class PairUpdates(nn.Module):
     def updated(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
         """Pairs (B, I, J, P) after all parts, zero where a residue is padding; `keep` and `third` are (B, L)."""
         both = None if keep is None else keep[:, :, None] & keep[:, None, :]
-        for update in (self.outgoing, self.incoming, self.starting):
+        # Of the third residue alone: what pairs of padding read is dropped, and one mask for all rows is cheaper.
+        starting, ending = (None, None) if keep is None else (keep[:, None, :], keep[:, :, None])
+        for update, readable in ((self.outgoing, both), (self.incoming, both), (self.starting, starting)):
             if update is not None:
-                pair = pair + self.row_dropout(update(pair, keep=both, third=third))
+                pair = pair + self.row_dropout(update(pair, keep=readable, third=third))
         if self.ending is not None:
-            pair = pair + self.column_dropout(self.ending(pair, keep=both, third=third))
+            pair = pair + self.column_dropout(self.ending(pair, keep=ending, third=third))
         if self.transition is not None:
             pair = pair + self.transition(pair)
         return pair if both is None else pair.masked_fill(~both[..., None], 0.0)

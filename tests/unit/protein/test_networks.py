@@ -16,6 +16,7 @@ from bioattn.protein.network import (
     EDGES_ANGSTROM,
     LEFT_OUT,
     build_network,
+    contact_loss,
     distogram_loss,
     fit_distances,
     load_network,
@@ -130,6 +131,26 @@ def test_the_loss_is_that_of_known_pairs():
                     expected -= logits[b, i, j].log_softmax(0)[place].item()
                     count += 1
     assert n == count == 6 * 5 + 5 * 4 and total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_contacts_is_that_of_pairs_far_apart_in_the_sequence():
+    """By a loop over pairs: cross-entropy of contact or none; neighbours, padding, unresolved residues take no part."""
+    some = proteins(9, 8)
+    some[0].distances_angstrom[3] = some[0].distances_angstrom[:, 3] = np.nan
+    some[0].distances_angstrom[8, 1] = some[0].distances_angstrom[1, 8] = 5.0
+    batch = collate(some)
+    logits = torch.randn(2, 9, 9, len(EDGES_ANGSTROM) + 1, generator=torch.Generator().manual_seed(0))
+    total = contact_loss(logits, batch.distances_angstrom, EDGES_ANGSTROM, batch.residue_index)
+    expected, touching = 0.0, 0
+    for b, protein in enumerate(some):
+        for i in range(len(protein.single)):
+            for j in range(len(protein.single)):
+                d = protein.distances_angstrom[i, j]
+                if abs(i - j) >= 6 and np.isfinite(d):
+                    below = logits[b, i, j].softmax(0)[: sum(edge <= 8 for edge in EDGES_ANGSTROM.tolist())].sum()
+                    expected -= (below if d < 8 else 1 - below).log().item()
+                    touching += d < 8
+    assert touching and total.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("variant", list(LEFT_OUT))
