@@ -100,7 +100,7 @@ def analyse_family(
     precisions, losses, heads = [], [], []
     patterns: NDArray[np.float32] | None = None
     scored: dict[str, NDArray[np.float64]] = {}
-    for control, codes, weights in _alignments(family, couplings.identity, seed):
+    for control, codes, weights in with_nulls(family, couplings.identity, seed):
         if tick is not None:
             tick(f"{control}: {COUPLINGS}")
         found = mean_field_couplings(codes, weights, pseudocount=couplings.pseudocount)
@@ -136,10 +136,10 @@ def analyse_family(
     )
 
 
-def _alignments(
+def with_nulls(
     family: Family, identity: float, seed: int
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.float64]]]:
-    """Name, codes and weights of the alignment and of its nulls; each has the weights of its own sequences."""
+    """Name, codes and weights of the alignment and of its nulls (`CONTROLS`), each with weights of its own rows."""
     yield CONTROLS[0], family.codes, family.weights
     permuted = shuffled_columns(family.codes, stream(seed, "protein", "permuted"))
     yield CONTROLS[1], permuted, sequence_weights(permuted, identity=identity)

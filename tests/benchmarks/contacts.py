@@ -21,13 +21,13 @@ import torch
 from measure import Row, Threshold, print_table, table_options
 from torch import nn
 
-from bioattn.config import ChainsConfig, ProteinConfig, TrunkConfig
-from bioattn.data.residues import shuffled_columns
+from bioattn.config import ChainsConfig, CouplingsConfig, ProteinConfig, TrunkConfig
 from bioattn.io.msa import read_alignment
 from bioattn.io.packages import package_data
 from bioattn.io.structures import read_chain
 from bioattn.io.tables import read_parquet, write_parquet
 from bioattn.io.weights import MODEL
+from bioattn.protein.analysis import ATTENTION, CONTROLS, COUPLINGS, with_nulls
 from bioattn.protein.batches import Protein
 from bioattn.protein.chains import prepare_chains, proteins_of
 from bioattn.protein.coevolution import coupling_scores, mean_field_couplings
@@ -82,6 +82,19 @@ def family(name: str, scale: Scale) -> Family:
     )
 
 
+def by_couplings(codes: np.ndarray, weights: np.ndarray, _: Scale) -> np.ndarray:
+    """Contact scores of mean-field couplings."""
+    return coupling_scores(mean_field_couplings(codes, weights))
+
+
+def by_attention(codes: np.ndarray, weights: np.ndarray, scale: Scale) -> np.ndarray:
+    """Contact scores of factored attention."""
+    return family_scores(fit_family(codes, weights, steps=scale.steps).model)
+
+
+WAYS = {COUPLINGS: by_couplings, ATTENTION: by_attention}
+
+
 def precision(scores: np.ndarray, family: Family) -> dict[str, float]:
     """Long-range precision at L, L/2 and L/5."""
     table = contact_precision(scores, family.distances_angstrom)
@@ -89,31 +102,26 @@ def precision(scores: np.ndarray, family: Family) -> dict[str, float]:
 
 
 def families(scale: Scale) -> Iterator[Row]:
-    """Every family by couplings, by attention, and by attention on permuted columns."""
+    """Every family by couplings and by attention, on its alignment and on its nulls."""
     torch.set_num_threads(1)
     for name, *_ in FAMILIES:
         made = family(name, scale)
         length = len(made.query)
         case = f"{name}, {len(made.codes)} sequences, {made.n_effective:.0f} effective"
-        found: dict[str, dict[str, float]] = {}
-        start = time.perf_counter()
-        found["mean-field couplings"] = precision(coupling_scores(mean_field_couplings(made.codes, made.weights)), made)
-        seconds = {"mean-field couplings": time.perf_counter() - start}
-        shuffled = shuffled_columns(made.codes, np.random.default_rng(1))
-        for label, codes in (("factored attention", made.codes), ("the same on permuted columns", shuffled)):
-            start = time.perf_counter()
-            fitted = fit_family(codes, made.weights, steps=scale.steps)
-            found[label] = precision(family_scores(fitted.model), made)
-            seconds[label] = time.perf_counter() - start
-        base = found["mean-field couplings"]
-        for label, values in found.items():
-            for top, value in values.items():
-                judged = scale.judge and label == "factored attention" and top == "L/5" and name in JUDGED
-                bound = Threshold("at least", base[top]) if judged else None
-                yield Row(
-                    "families", f"{label}, precision at {top}: {case}", length,
-                    seconds[label] if top == "L" else None, None, value, "", bound,
-                )  # fmt: skip
+        base: dict[str, float] = {}
+        for control, codes, weights in with_nulls(made, CouplingsConfig().identity, seed=1):
+            for label, scored in WAYS.items():
+                start = time.perf_counter()
+                values = precision(scored(codes, weights, scale), made)
+                seconds = time.perf_counter() - start
+                base = base or values
+                for top, value in values.items():
+                    judged = control == CONTROLS[0] and label == ATTENTION and top == "L/5" and name in JUDGED
+                    yield Row(
+                        "families", f"{label}, {control}, precision at {top}: {case}", length,
+                        seconds if top == "L" else None, None, value, "",
+                        Threshold("at least", base[top]) if judged and scale.judge else None,
+                    )  # fmt: skip
 
 
 def chains(scale: Scale) -> Iterator[Row]:
