@@ -1,15 +1,18 @@
 """Attention reaches any distance in one step, recurrence does not.
 
 A symbol is shown, then noise, then the symbol is asked for. Attention reads it directly: the path of the gradient
-from question to symbol is one step long at any delay, and a model that has learned to look one place back for a mark
-finds it at delays it never saw. A recurrent network must carry the symbol through every step in between, and so must
-the gradient. A local window fails once the delay is longer than it reaches, however long it is trained.
+from question to symbol is one step long at any delay. Before training all tokens are read alike, so the gradient falls
+as one over the length; a model that has learned to look for the symbol finds it at delays it never saw. A recurrent
+network must carry the symbol through every step in between, and so must the gradient, which shrinks with each. Gates
+that training has opened can carry one symbol far: the figure shows how far they got in equal training. A local window
+fails once the delay is longer than it reaches, however long it is trained.
 
 Source: Hochreiter et al. 2001 (gradient flow in recurrent nets); Vaswani et al. 2017, table 1.
 """
 
 import sys
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -47,6 +50,23 @@ def examples(n: int, delay: int, generator: torch.Generator) -> tuple[Tensor, Te
     return torch.cat([symbol, noise, question], dim=1), symbol[:, 0]
 
 
+def gradient(name: str, delay: int, seed: int) -> float:
+    """Mean norm of the gradient from an untrained network's answers to the embedded symbol."""
+    network = _initial(name, seed).double()
+    tokens, _ = examples(32, delay, torch.Generator().manual_seed(seed))
+    embedded = network.embed(tokens).detach().requires_grad_()
+    network.readout(network.encoder(embedded)[:, -1]).square().sum().backward()
+    assert embedded.grad is not None
+    return float(embedded.grad[:, 0].norm(dim=-1).mean())
+
+
+def _exponent(seed: int) -> float:
+    """Exponent of the length in the gradient through attention."""
+    lengths = np.array([16, 32, 64, 128, 256])
+    found = [gradient("attention", int(length) - 2, seed) for length in lengths]
+    return float(np.polyfit(np.log(lengths), np.log(found), 1)[0])
+
+
 def run(settings: PrinciplesConfig) -> Finding:
     """Accuracy of each network by delay, over seeds."""
     fast = settings.size == "fast"
@@ -54,8 +74,7 @@ def run(settings: PrinciplesConfig) -> Finding:
     rows = []
     for seed in settings.seeds:
         for name in ("attention", "window", "gru"):
-            torch.manual_seed(stream_seed(seed, "principles", "copy", name))
-            network = Copier(_encoder(name))
+            network = _initial(name, seed)
             generator = torch.Generator().manual_seed(seed)
 
             def batch(generator: torch.Generator = generator) -> tuple[Tensor, Tensor]:
@@ -83,13 +102,26 @@ def run(settings: PrinciplesConfig) -> Finding:
             tuple(by["window", delays[-1]]), rule="at most",
         ),
         Verdict(
-            f"A recurrent network of equal size, equally trained, forgets at a delay of {2 * delays[-1]}: accuracy.",
-            "control", 0.9, tuple(by["gru", 2 * delays[-1]]), rule="at most",
+            "Before training the gradient from question to symbol falls as one over the length: exponent.",
+            "constructed", -1.0, tuple(map(_exponent, settings.seeds)), 0.1,
+        ),
+        Verdict(
+            "Through recurrence it vanishes: gradient at a delay of 64 over that at 32 (attention: 0.5).", "control",
+            1e-3, tuple(gradient("gru", 64, seed) / gradient("gru", 32, seed) for seed in settings.seeds), rule="at most",
+        ),
+        Verdict(
+            "From beyond a window none arrives.", "control", 0.0,
+            tuple(gradient("window", 32, seed) for seed in settings.seeds),
         ),
     ]  # fmt: skip
     mean = table.groupby(["network", "delay"])["accuracy"].mean().reset_index()
     drawing = Drawing("lines", "delay", "accuracy", "network", "tokens between symbol and question", "accuracy", True)
     return finding_of(sys.modules[__name__], verdicts, mean, drawing)
+
+
+def _initial(name: str, seed: int) -> Copier:
+    torch.manual_seed(stream_seed(seed, "principles", "copy", name))
+    return Copier(_encoder(name))
 
 
 def _encoder(name: str) -> nn.Module:

@@ -297,7 +297,11 @@ def _training(root: Path, config: ProteinConfig) -> list[Block]:
                 "device": record["device"],
             }
         )  # fmt: skip
-    drawn = picture(training_curves(history), alt="Lines: loss by epoch", caption="Cross-entropy of distance bins.")
+    drawn = picture(
+        training_curves(history),
+        alt="Lines: loss by epoch",
+        caption="Cross-entropy of distance bins, and of contacts with its weight.",
+    )
     return [Pictures([drawn]), plain_table("training", "Trained networks", pd.DataFrame(rows))]
 
 
@@ -432,7 +436,8 @@ def _methods(config: ProteinConfig) -> list[str]:
         f"Trunk: {trunk.n_blocks} blocks of pair-biased attention between residues, triangle multiplication, triangle "
         f"attention and transitions (Jumper et al. 2021, algorithms 7 and 11 to 15), residues {trunk.d_model} and "
         f"pairs {trunk.d_pair} wide; every network sees 7 residues on either side of each. Training: "
-        f"cross-entropy of distance bins of one angstrom, stretches of at most {trunk.crop} residues, at most "
+        f"cross-entropy of distance bins of one angstrom and {trunk.contact_weight:g} times that of contact or none of "
+        f"pairs six or more apart, stretches of at most {trunk.crop} residues, at most "
         f"{trunk.epochs} epochs; the epoch with the lowest validation loss is kept."
     )
     judged = (
