@@ -107,7 +107,8 @@ def run(settings: PrinciplesConfig) -> Finding:
         ),
         Verdict(
             "Through recurrence it vanishes: gradient at a delay of 64 over that at 32 (attention: 0.5).", "control",
-            1e-3, tuple(gradient("gru", 64, seed) / gradient("gru", 32, seed) for seed in settings.seeds), rule="at most",
+            1e-3, tuple(gradient("gru", 64, seed) / gradient("gru", 32, seed) for seed in settings.seeds),
+            rule="at most",
         ),
         Verdict(
             "From beyond a window none arrives.", "control", 0.0,
