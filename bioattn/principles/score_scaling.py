@@ -38,8 +38,8 @@ def run(settings: PrinciplesConfig) -> Finding:
             rows.append([width, name, scores.var().item(), _entropy(pattern), _gradient(pattern)])
     table = pd.DataFrame(rows, columns=["width", "scores", "variance", "entropy", "gradient"])
     widest, narrowest = _WIDTHS[-1], _WIDTHS[0]
-    # Of n variances that share keys: the spread of a mean of squares over queries and keys.
-    spread = 4 * math.sqrt(2 / _KEYS)
+    # Four standard errors of a mean of squares over queries and keys: each score's own, and those of their lengths.
+    spread = 4 * math.sqrt(2 / (n_queries * _KEYS) + 2 / (widest * _KEYS) + 2 / (widest * n_queries))
     verdicts = [
         Verdict(
             "Scaled scores have variance one at the largest width.", "constructed", 1.0,
