@@ -1,12 +1,12 @@
 """A patch transformer learns diffusion, and takes it to grids it never saw.
 
-Fields are cut into patches; each is a token, to which a vector is added that says how fast heat spreads and whether
-the ends meet or are held at zero. Trained on single steps of trajectories on small grids, an encoder with rotary
-positions learns the rule and not the place: the Jacobian of its step is the stencil (r, 1 - 2r, r), a hundred of its
-steps stay near the solution, and they do so on a larger grid too. The same encoder with positions added to its tokens
-learns the seen grids, and fails at places it never saw. Convolutions of as many parameters, which have the rule's
-locality built in, do better still. Fourier layers do worse: what a step does to a wave of the whole grid depends on the
-grid, and walls are no waves.
+Fields are cut into patches; each is a token, and before them stands one that says how fast heat spreads and whether the
+ends meet or are held at zero. Trained on single steps of trajectories on small grids, an encoder with rotary positions
+learns the rule and not the place: the Jacobian of its step is the stencil (r, 1 - 2r, r) of the r it is told, a hundred
+of its steps stay near the solution, and they do so on a larger grid too. The same encoder with positions added to its
+tokens learns the seen grids, and fails at places it never saw. Convolutions of as many parameters, which have the
+rule's locality built in, do better still. Fourier layers do worse: what a step does to a wave of the whole grid depends
+on the grid, and walls are no waves.
 
 Source: Courant, Friedrichs and Lewy 1928 for the step; Li et al. 2021 for Fourier layers; Su et al. 2021 for positions.
 """
@@ -24,19 +24,21 @@ from bioattn.principles.training import train_steps
 from bioattn.rng import stream_seed
 
 _SEEN, _UNSEEN, _R, _STEPS = (32, 40, 48), (64, 96), 0.2, 100
+#: Diffusivities whose stencil is asked for; training has all from 0.05 to 0.45.
+_TOLD = (0.1, 0.2, 0.4)
 _BATCH, _FRESH = 32, 8
 _ROTARY, _ADDED = list(NETWORKS)[:2]
 
 
 class _Change(nn.Module):
-    """What a step changes, over r: of the size of the second difference whatever r is."""
+    """What a step changes, over the root of r: neither slow diffusion nor fast alone decides."""
 
     def __init__(self, step: nn.Module) -> None:
         super().__init__()
         self.step = step
 
     def forward(self, state: State) -> Tensor:
-        return (self.step(state) - state[0]) / state[1]
+        return (self.step(state) - state[0]) / state[1].sqrt()
 
 
 def run(settings: PrinciplesConfig) -> Finding:
@@ -48,7 +50,7 @@ def run(settings: PrinciplesConfig) -> Finding:
             # Rivals are no claim: one seed shows what they do.
             if name not in (_ROTARY, _ADDED) and seed != settings.seeds[0]:
                 continue
-            step = _learned(name, seed, steps=1200 if fast else 5000)
+            step = _learned(name, seed, steps=1800 if fast else 5000)
             generator = torch.Generator().manual_seed(seed)
             parameters = sum(weight.numel() for weight in step.parameters())
             for points in (*_SEEN, *_UNSEEN):
@@ -56,7 +58,7 @@ def run(settings: PrinciplesConfig) -> Finding:
                     error = rollout(step, waves(16, points, generator, ring=ring, r=_R))
                     rows.append([seed, name, points, "ring" if ring else "walls", error, parameters])
             if name == _ROTARY:
-                kernels.append(_kernel_error(step, generator))
+                kernels.append(max(_kernel_error(step, r, generator) / r for r in _TOLD))
     table = pd.DataFrame(rows, columns=["seed", "network", "points", "ends", "error", "parameters"])
     sizes = table.drop_duplicates("network")["parameters"]
 
@@ -66,8 +68,8 @@ def run(settings: PrinciplesConfig) -> Finding:
 
     verdicts = [
         Verdict(
-            "The Jacobian of one step is the stencil: largest difference of their mean over places.", "trained", 0.03,
-            tuple(kernels), rule="at most",
+            "The Jacobian of one step is the stencil of the r it is told (0.1, 0.2, 0.4): largest difference over r.",
+            "trained", 0.25, tuple(kernels), rule="at most",
         ),
         Verdict(
             f"{_STEPS} steps stay near the solution, between walls and on rings: relative error.", "trained", 0.15,
@@ -112,7 +114,7 @@ def _learned(name: str, seed: int, *, steps: int) -> Scaled:
         # Rough fields are few along a trajectory, and show what the far ends of the stencil do.
         rows[:_FRESH] = torch.randint(n, (_FRESH,), generator=generator)
         state = (states[0][rows], states[1][rows], states[2][rows])
-        return state, (euler(state) - state[0]) / state[1]
+        return state, (euler(state) - state[0]) / state[1].sqrt()
 
     train_steps(_Change(step), batch, steps=steps, learning_rate=5e-3, loss=_root_mean_square)
     return step.eval()
@@ -133,15 +135,15 @@ def rollout(step: nn.Module, state: State) -> float:
     return float((field - true).norm() / true.norm())
 
 
-def _kernel_error(step: nn.Module, generator: torch.Generator, *, points: int = 48) -> float:
-    """Largest difference between what a point takes from those around it, on average, and the stencil."""
+def _kernel_error(step: nn.Module, r: float, generator: torch.Generator, *, points: int = 48) -> float:
+    """Largest difference between what a point takes from those around it, on average over places, and the stencil."""
     fields = trajectories(8, points, generator, times=4)[0]
-    r, ring = torch.full((len(fields), 1), _R), torch.ones(len(fields), 1)
+    told, ring = torch.full((len(fields), 1), r), torch.ones(len(fields), 1)
 
     def total(field: Tensor) -> Tensor:
-        return step((field, r, ring)).sum(0)
+        return step((field, told, ring)).sum(0)
 
     jacobian = torch.autograd.functional.jacobian(total, fields).permute(1, 0, 2)
     found = torch.stack([torch.diagonal(jacobian.roll(-turn, 2), dim1=1, dim2=2).mean() for turn in range(points)])
-    stencil = euler((torch.eye(points)[:1], torch.full((1, 1), _R), torch.ones(1, 1)))[0]
+    stencil = euler((torch.eye(points)[:1], torch.full((1, 1), r), torch.ones(1, 1)))[0]
     return float((found - stencil).abs().max())

@@ -42,11 +42,11 @@ class Scaled(nn.Module):
     def forward(self, state: State) -> Tensor:  # noqa: D102
         field, r, ring = state
         size = field.square().mean(1, keepdim=True).sqrt().clamp(min=1e-20)
-        return field + r * size * self.change((field / size, r, ring))
+        return field + size * self.change((field / size, r, ring))
 
 
 class PatchTransformer(nn.Module):
-    """Change of a field: patches as tokens, r and the kind of ends as a vector added to each, and an encoder.
+    """Change of a field: patches as tokens behind one that holds r and the kind of ends, and an encoder.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class PatchTransformer(nn.Module):
     def forward(self, state: State) -> Tensor:  # noqa: D102
         field, r, ring = state
         tokens = self.embed(with_halo(field, ring, PATCH).unflatten(1, (-1, PATCH)))
-        tokens = tokens + self.condition(torch.cat([4 * r, ring], dim=1))[:, None]
-        return self.readout(self.encoder(tokens)[:, 1:-1]).flatten(1)
+        told = self.condition(torch.cat([4 * r, ring], dim=1))[:, None]
+        return self.readout(self.encoder(torch.cat([told, tokens], dim=1))[:, 2:-1]).flatten(1)
 
 
 class Convolutions(nn.Module):
