@@ -68,7 +68,7 @@ def judge(
 ) -> None:
     """Fail if a claim does not hold, and say which."""
     table = read_tsv(verdicts)
-    failed = table[~table["passed"].astype(bool)]
+    failed = table[~table["passed"]]
     if len(failed):
         told = "".join(f"\n{row['experiment']}: {row['claim']}" for row in failed.to_dict("records"))
         raise BioattnError(f"{verdicts}: {len(failed)} of {len(table)} claims do not hold:{told}")

@@ -43,14 +43,14 @@ class _Change(nn.Module):
 
 def run(settings: PrinciplesConfig) -> Finding:
     """Error of a hundred steps by grid and network; the Jacobian of one step; rotary against added positions."""
-    fast = settings.size == "fast"
+    steps = 1800 if settings.size == "fast" else 5000
     rows, kernels = [], []
     for seed in settings.seeds:
         for name in NETWORKS:
             # Rivals are no claim: one seed shows what they do.
             if name not in (_ROTARY, _ADDED) and seed != settings.seeds[0]:
                 continue
-            step = _learned(name, seed, steps=1800 if fast else 5000)
+            step = _learned(name, seed, steps=steps)
             generator = torch.Generator().manual_seed(seed)
             parameters = sum(weight.numel() for weight in step.parameters())
             for points in (*_SEEN, *_UNSEEN):

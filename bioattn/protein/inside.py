@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bioattn.data.structure import CONTACT_ANGSTROM
 from bioattn.nn import taps
-from bioattn.nn.pair.distogram import Distogram
+from bioattn.nn.pair.distogram import Distogram, contact_log_probabilities
 from bioattn.nn.pair.network import DistanceNetwork
 from bioattn.protein.batches import Protein, ProteinBatch, collate
 from bioattn.protein.coevolution import average_product_corrected
@@ -153,9 +153,9 @@ def third_residue_effects(network: DistanceNetwork, protein: Protein) -> Floats:
 
 def _log_odds(logits: NDArray[np.float32], distogram: Distogram) -> Floats:
     # From logits, not probabilities, which round to one.
-    tensor = torch.from_numpy(logits).double()
-    border = int((distogram.edges_angstrom < CONTACT_ANGSTROM + 1e-3).sum())
-    near, far = tensor[..., :border].logsumexp(-1), tensor[..., border:].logsumexp(-1)
+    near, far = contact_log_probabilities(
+        torch.from_numpy(logits).double(), distogram.edges_angstrom, below_angstrom=CONTACT_ANGSTROM
+    )
     found: Floats = (near - far).numpy()
     return found
 

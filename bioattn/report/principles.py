@@ -62,7 +62,7 @@ def build_principles_report(folders: Sequence[str | Path]) -> str:
 
 
 def _failed(verdicts: pd.DataFrame) -> list[Points]:
-    rows = verdicts[~verdicts["passed"].astype(bool)].to_dict("records")
+    rows = verdicts[~verdicts["passed"]].to_dict("records")
     return [Points([f"Does not hold: {row['experiment']}: {row['claim']}" for row in rows])] if rows else []
 
 

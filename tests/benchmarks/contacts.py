@@ -114,7 +114,8 @@ def families(scale: Scale) -> Iterator[Row]:
                 start = time.perf_counter()
                 values = precision(scored(codes, weights, scale), made)
                 seconds = time.perf_counter() - start
-                base = base or values
+                if control == CONTROLS[0] and label == COUPLINGS:
+                    base = values
                 for top, value in values.items():
                     judged = control == CONTROLS[0] and label == ATTENTION and top == "L/5" and name in JUDGED
                     yield Row(

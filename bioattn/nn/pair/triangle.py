@@ -148,9 +148,7 @@ class _Triangle(torch.autograd.Function):
             grads, offset = grad[b], bias[b].to(raised)
             forbidden = None
             if keep is not None:
-                # Rows without keys read all, and give no gradient.
-                nothing = ~keep[b].any(-1, keepdim=True)
-                forbidden = ~(keep[b] | nothing)
+                forbidden, nothing = _forbidden(keep[b])
                 grads = grads.masked_fill(nothing[..., None, None], 0.0)
             if forbidden is not None and len(forbidden) == 1:
                 offset, forbidden = offset.masked_fill(forbidden[:, None], -math.inf), None
@@ -177,10 +175,10 @@ def _fused_rows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: T
     bias = bias.detach().to(query.dtype)
     if keep is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.expand(len(query), -1, -1, -1))
-    nothing = ~keep.any(-1)
+    forbidden_keys, nothing = _forbidden(keep)
     if len(keep) == 1:
         # The same keys for all rows: they can be left out in the bias.
-        bias = bias.masked_fill(~(keep | nothing[:, None])[:, None], -math.inf)
+        bias = bias.masked_fill(forbidden_keys[:, None], -math.inf)
         values = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.expand(len(query), -1, -1, -1))
     else:
         # A mask of each row would need a bias of each row, of N^3 entries. One more channel does the same: the query
@@ -193,7 +191,13 @@ def _fused_rows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, keep: T
             attn_mask=bias.expand(len(query), -1, -1, -1),
             scale=scale,
         )[..., :-1]
-    return values.masked_fill(nothing[:, None, None, None], 0.0)
+    return values.masked_fill(nothing[..., None, None], 0.0)
+
+
+def _forbidden(keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys (I or 1, K) that may not be read, and rows (I or 1, 1) without any: those read all, and it is dropped."""
+    nothing = ~keep.any(-1, keepdim=True)
+    return ~(keep | nothing), nothing
 
 
 #: A score that no sum of others makes up for: its exponential is zero in every type, and times 1 / scale it is finite.
