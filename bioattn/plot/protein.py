@@ -224,27 +224,23 @@ def third_effects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 @styled
 def third_map(
     effects: NDArray[np.float32],
+    pairs: NDArray[np.int64],
     distance_angstrom: NDArray[np.float32],
-    contact: NDArray[np.float32],
     *,
-    least_separation: int = 6,
     most: int = 30,
     ax: Axes | None = None,
 ) -> Axes:
     """Knock-out map: contacts (rows) by third residue (columns); circles mark residues that touch both ends.
 
-    Rows are the best predicted true contacts, in the order of their first residue.
+    Rows are the first `most` of the contacts `pairs` (N, 2), in the order of their first residue; effects are (K, N).
     """
     length = len(distance_angstrom)
-    one, other = np.triu_indices(length, least_separation)
     touch = distance_angstrom < _CONTACT_ANGSTROM
-    true = touch[one, other]
-    one, other = one[true], other[true]
-    best = np.argsort(-contact[one, other], kind="stable")[:most]
-    order = best[np.lexsort((other[best], one[best]))]
-    rows = [(int(one[r]), int(other[r])) for r in order]
+    shown = pairs[:most]
+    order = np.lexsort((shown[:, 1], shown[:, 0]))
+    rows = shown[order].tolist()
     ax = new_axes(0.9 + 0.075 * length, 0.9 + 0.15 * len(rows)) if ax is None else ax
-    values = np.array([effects[:, i, j] for i, j in rows]).reshape(len(rows), length)
+    values = effects[:, order].T
     top = float(np.quantile(np.abs(values), 0.995)) if values.size else 1.0
     image = ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
     for y, (i, j) in enumerate(rows):
@@ -252,7 +248,7 @@ def third_map(
                 markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.6)  # fmt: skip
         ax.plot([i, j], [y, y], "|", color=INK, markersize=5)
     ax.set_yticks(range(len(rows)), [f"{i + 1}–{j + 1}" for i, j in rows], fontsize=6.5)
-    ax.set(xlabel="third residue that is cut out (circle: touches both; bar: the pair itself)", ylabel="contact")
+    ax.set(xlabel="third residue that is cut (circle: touches both; bar: the pair itself)", ylabel="contact")
     ax.figure.colorbar(image, ax=ax, label="fall of log odds", fraction=0.03, pad=0.02)
     return ax
 

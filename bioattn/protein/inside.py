@@ -1,7 +1,7 @@
 """Looking into a trained trunk: where distances become consistent, which heads carry contacts, which third residues.
 
-A pair (i, j) is updated through third residues k. Cutting one k out of all triangles (its own pairs stay) says
-whether a predicted contact rests on it, as removing an attention edge does for two motifs.
+A pair (i, j) is updated through third residues k. Cutting its triangle through one k says whether a predicted contact
+rests on the edges from i to k and from k to j, as removing an attention edge does for two motifs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
 from bioattn.data.structure import CONTACT_ANGSTROM
 from bioattn.nn import taps
-from bioattn.nn.pair.distogram import Distogram, contact_log_probabilities
+from bioattn.nn.pair.distogram import contact_log_probabilities
 from bioattn.nn.pair.network import DistanceNetwork
 from bioattn.protein.batches import Protein, ProteinBatch, collate
 from bioattn.protein.coevolution import average_product_corrected
@@ -29,10 +30,9 @@ from bioattn.protein.evaluate import (
 
 #: A third residue within so many of either residue of a pair is its neighbour in the chain.
 NEIGHBOUR = 3
-#: Copies of a protein, each without one residue, that are computed at a time.
-_AT_A_TIME = 16
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 # ------------------------------------------------------------------ triangle audit
@@ -123,38 +123,47 @@ def _scores(network: DistanceNetwork, protein: Protein, batch: ProteinBatch) -> 
 # --------------------------------------------------------------- knock-out through k
 
 
-@torch.no_grad()
-def third_residue_effects(network: DistanceNetwork, protein: Protein) -> Floats:
-    """How much log odds of each contact fall when a third residue is cut out of all triangles, (K, I, J).
+def true_contacts_predicted(contact: Floats, true: Floats) -> Indices:
+    """Residues i < j, (N, 2), of the true contacts among the L best predicted pairs, best first.
 
-    Positive: the contact (i, j) rests on k. The own pairs of k stay, and what they pass on through other residues.
+    Pairs are `LEAST_SEPARATION` or more apart in the sequence.
+
+    Parameters
+    ----------
+    contact, true : ndarray (L, L)
+        Predicted probabilities; distances in angstrom.
+    """
+    i, j = np.triu_indices(len(true), LEAST_SEPARATION)
+    best = np.argsort(-contact[i, j], kind="stable")[: len(true)]
+    pairs = np.stack([i[best], j[best]], 1)
+    return pairs[true[pairs[:, 0], pairs[:, 1]] < CONTACT_ANGSTROM]  # NaN is false
+
+
+@torch.no_grad()
+def third_residue_effects(network: DistanceNetwork, protein: Protein, pairs: Indices) -> Floats:
+    """How much log odds of contacts fall when their own triangle through a third residue is cut, (K, N).
+
+    Positive: the contact rests on the edges i to k and k to j. All other pairs are as in the whole run, so this is what
+    k does directly, in all blocks.
+
+    Parameters
+    ----------
+    pairs : ndarray, int64, shape (N, 2)
+        Residues of each contact.
     """
     batch = collate([protein])
-    length = len(protein.single)
-    whole = _log_odds(network(*batch.inputs)[0].numpy(), network.distogram)
-    effects = np.empty((length, length, length))
-    for start in range(0, length, _AT_A_TIME):
-        out = torch.arange(start, min(start + _AT_A_TIME, length))
-        n = len(out)
-        third = torch.ones(n, length, dtype=torch.bool)
-        third[torch.arange(n), out] = False
-        pair = None if batch.pair is None else batch.pair.expand(n, -1, -1, -1)
-        logits = network(
-            batch.single.expand(n, -1, -1),
-            batch.residue_index.expand(n, -1),
-            batch.keep.expand(n, -1),
-            pair,
-            third=third,
-        )
-        for k, found in zip(out.tolist(), logits.numpy(), strict=True):
-            effects[k] = whole - _log_odds(found, network.distogram)
-    return effects
+    n = len(protein.single)
+    # The last version lacks nothing.
+    third = torch.cat([~torch.eye(n, dtype=torch.bool), torch.ones(1, n, dtype=torch.bool)])
+    rows, columns = torch.from_numpy(pairs).unbind(1)
+    log_odds = _log_odds(network.without_thirds(*batch.inputs, rows=rows, columns=columns, third=third), network)
+    return log_odds[-1] - log_odds[:-1]
 
 
-def _log_odds(logits: NDArray[np.float32], distogram: Distogram) -> Floats:
+def _log_odds(logits: Tensor, network: DistanceNetwork) -> Floats:
     # From logits, not probabilities, which round to one.
     near, far = contact_log_probabilities(
-        torch.from_numpy(logits).double(), distogram.edges_angstrom, below_angstrom=CONTACT_ANGSTROM
+        logits.double(), network.distogram.edges_angstrom, below_angstrom=CONTACT_ANGSTROM
     )
     found: Floats = (near - far).numpy()
     return found
@@ -171,54 +180,48 @@ class ThirdResidues(NamedTuple):
     n: int
 
 
-def bridging_effect(effects: Floats, contact: Floats, true: Floats) -> ThirdResidues:
+def bridging_effect(effects: Floats, pairs: Indices, true: Floats) -> ThirdResidues:
     """Third residues that bridge a contact against others as near in the chain.
 
-    Contacts are the true ones among the L best predicted, `LEAST_SEPARATION` or more apart. Residue k bridges (i, j)
-    if it touches both and is no neighbour of either in the chain. Its match is the mean over the residues that are as
-    far from the nearer of i and j in the chain as k is, and do not touch both.
+    Residue k bridges (i, j) if it touches both and is no neighbour of either in the chain. Its match is the mean over
+    the residues that are as far from the nearer of i and j in the chain as k is, and do not touch both.
 
     Parameters
     ----------
-    effects : ndarray (K, I, J)
+    effects : ndarray (K, N)
         See `third_residue_effects`.
-    contact, true : ndarray (L, L)
-        Predicted probabilities; distances in angstrom.
+    pairs : ndarray, int64, shape (N, 2)
+        Contacts.
+    true : ndarray (L, L)
+        Distances in angstrom.
     """
-    length = len(true)
-    i, j = np.triu_indices(length, LEAST_SEPARATION)
-    best = np.argsort(-contact[i, j], kind="stable")[:length]
     touch = true < CONTACT_ANGSTROM  # NaN is false
-    everyone = np.arange(length)
+    everyone = np.arange(len(true))
     bridging, matched = [], []
-    for one, other in zip(i[best], j[best], strict=True):
-        if not touch[one, other]:
-            continue
+    for place, (one, other) in enumerate(pairs):
         apart = np.minimum(np.abs(everyone - one), np.abs(everyone - other))
-        bridges = touch[one] & touch[other] & (apart >= NEIGHBOUR)
-        others = np.isfinite(true[one]) & ~(touch[one] & touch[other])
-        for k in np.flatnonzero(bridges):
-            like = others & (apart == apart[k])
+        both = touch[one] & touch[other]
+        for k in np.flatnonzero(both & (apart >= NEIGHBOUR)):
+            like = np.isfinite(true[one]) & ~both & (apart == apart[k])
             if like.any():
-                bridging.append(effects[k, one, other])
-                matched.append(effects[like, one, other].mean())
+                bridging.append(effects[k, place])
+                matched.append(effects[like, place].mean())
     if not bridging:
         return ThirdResidues(float("nan"), float("nan"), 0)
     return ThirdResidues(float(np.mean(bridging)), float(np.mean(matched)), len(bridging))
 
 
+@torch.no_grad()
 def knock_out_thirds(
     network: DistanceNetwork, proteins: Sequence[Protein], *, tick: Callable[[int], None] | None = None
 ) -> pd.DataFrame:
     """Bridging and matched third residues of each protein: name, bridging, matched, difference, n."""
     rows = []
     for row, protein in enumerate(proteins):
-        batch = collate([protein])
-        with torch.no_grad():
-            logits = network(*batch.inputs)[0].numpy()
-        contact = distances_of_logits(logits, network.distogram).contact
+        logits = network(*collate([protein]).inputs)[0].numpy()
         true = protein.distances_angstrom.astype(np.float64)
-        found = bridging_effect(third_residue_effects(network, protein), contact, true)
+        pairs = true_contacts_predicted(distances_of_logits(logits, network.distogram).contact, true)
+        found = bridging_effect(third_residue_effects(network, protein, pairs), pairs, true)
         rows.append([protein.name, found.bridging, found.matched, found.bridging - found.matched, found.n])
         if tick is not None:
             tick(row)

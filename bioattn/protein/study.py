@@ -20,6 +20,7 @@ from bioattn.protein.inside import (
     knock_out_thirds,
     probe_heads,
     third_residue_effects,
+    true_contacts_predicted,
 )
 from bioattn.protein.network import build_network, predict_logits
 from bioattn.rng import stream, stream_seed
@@ -191,9 +192,10 @@ def _examples(
         name = thirds.sort_values("n", ascending=False)["name"].iloc[0]
         row = next(i for i, protein in enumerate(test) if protein.name == name)
         arrays["thirds_name"] = np.array([name])
-        arrays["thirds_effects"] = third_residue_effects(network, test[row]).astype(np.float32)
-        arrays["thirds_true"] = test[row].distances_angstrom
-        arrays["thirds_contact"] = distances_of_logits(logits[row], network.distogram).contact.astype(np.float32)
+        true, contact = test[row].distances_angstrom, distances_of_logits(logits[row], network.distogram).contact
+        pairs = true_contacts_predicted(contact, true.astype(np.float64))
+        arrays["thirds_pairs"], arrays["thirds_true"] = pairs, true
+        arrays["thirds_effects"] = third_residue_effects(network, test[row], pairs).astype(np.float32)
     return arrays
 
 

@@ -55,8 +55,8 @@ _TITLES = {
 _LAST_STEPS = 50
 LIMITS = (
     "A predicted distance is what a network learned from other proteins, or from an alignment; it is no measurement.",
-    "A third residue that is cut out of all triangles still passes on what its own pairs hold, so small effects say "
-    "little. Effects are those in the model.",
+    "A third residue that is cut out of a pair's triangles may still reach it through other pairs, so small effects "
+    "say little. Effects are those in the model.",
     "The window network sees residues around both ends and their separation. What the trunk does better, it "
     "does by attention or triangles, at equal training data but unequal numbers of weights.",
     "Permuted columns remove all covariation; the tree keeps what descent alone brings. A method that finds contacts "
@@ -354,8 +354,9 @@ def _thirds(folder: Path) -> list[Block]:
     arrays = _arrays(folder / "examples.npz")
     found = {name: with_interval(*rows.loc[name, ["mean", "ci_low", "ci_high"]]) for name in rows.index}
     text = (
-        f"Without a residue that touches both ends of a predicted contact its log odds fall by {found['bridging']}; "
-        f"without one that is as near in the chain and does not, by {found['matched']}: a difference of "
+        f"Without its triangles through a residue that touches both ends, the log odds of a predicted contact fall by "
+        f"{found['bridging']}; without those through one that is as near in the chain and does not, by "
+        f"{found['matched']}: a difference of "
         f"{found['difference']} over {int(float(summary['n'].max()))} held-out chains, "
         f"{int(thirds['n'].sum()):,} pairs of contact and residue."
     )
@@ -369,7 +370,7 @@ def _thirds(folder: Path) -> list[Block]:
     if "thirds_effects" in arrays:
         pictures.append(
             picture(
-                third_map(arrays["thirds_effects"], arrays["thirds_true"], arrays["thirds_contact"]),
+                third_map(arrays["thirds_effects"], arrays["thirds_pairs"], arrays["thirds_true"]),
                 alt="Map: fall of the log odds of contacts without each third residue",
                 caption=f"{arrays['thirds_name'][0]}, the chain with most such pairs.",
             )

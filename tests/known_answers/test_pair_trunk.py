@@ -136,21 +136,22 @@ def test_parts_can_be_left_out(part: str):
     assert len(names) > len(dict(less.named_parameters()))
 
 
-def test_a_residue_can_be_knocked_out_as_the_third_of_all_triangles():
-    """Its own pairs stay in the stream; with single attention off, nothing else of it reaches other pairs."""
+def test_pairs_apart_with_all_third_residues_are_those_of_the_trunk():
+    """In copies that lack nothing; a copy that lacks a residue differs, and copies do not touch each other."""
     model = trunk(without=["single"])
-    single, pair = draw(B, N, D), draw(B, N, N, P, seed=1)
-    third = torch.ones(B, N, dtype=torch.bool)
-    third[:, 2] = False
-    changed = pair.clone()
-    changed[:, 2] += draw(B, N, P, seed=4)
-    changed[:, :, 2] += draw(B, N, P, seed=5)
-    cut, cut_changed = (model(single, x, third=third)[1] for x in (pair, changed))
-    others = torch.tensor([i for i in range(N) if i != 2])
-    assert (cut_changed[:, 2] - cut[:, 2]).abs().max() > 1e-3
-    plain, plain_changed = (model(single, x)[1] for x in (pair, changed))
-    torch.testing.assert_close(cut_changed[:, others][:, :, others], cut[:, others][:, :, others])
-    assert (plain_changed - plain)[:, others][:, :, others].abs().max() > 1e-3
+    single, pair = draw(1, N, D), draw(1, N, N, P, seed=1)
+    rows, columns = torch.tensor([0, 3, 6]), torch.tensor([5, 1, 6])
+    third = torch.ones(3, N, dtype=torch.bool)
+    third[1, 2] = False
+    for recycles in (0, 2):
+        whole = model(single, pair, recycles=recycles)[1][0, rows, columns]
+        own = model.apart(pair[0], rows, columns, third, recycles=recycles)
+        torch.testing.assert_close(own[0], whole)
+        torch.testing.assert_close(own[2], whole)
+        assert (own[1] - whole).abs().amax(-1).min() > 1e-3
+        torch.testing.assert_close(
+            model.apart(pair[0], rows[1:], columns[1:], third[1:], recycles=recycles), own[1:, 1:]
+        )
 
 
 def test_what_does_not_fit_is_named():
@@ -158,8 +159,8 @@ def test_what_does_not_fit_is_named():
     model = trunk()
     with pytest.raises(DataError, match=r"pairs of 7 residues must have shape \(batch, 7, 7, channels\)"):
         model(draw(B, N, D), draw(B, N, 3, P))
-    with pytest.raises(DataError, match="third must be boolean"):
-        model(draw(B, N, D), draw(B, N, N, P), third=torch.ones(B, N))
+    with pytest.raises(DataError, match="keep must be boolean"):
+        model(draw(B, N, D), draw(B, N, N, P), keep=torch.ones(B, N))
     with pytest.raises(ConfigError, match="no such part of a pair block: triangles"):
         trunk(without=["triangles"])
 

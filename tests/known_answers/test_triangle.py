@@ -201,20 +201,17 @@ def real() -> Tensor:
 
 @pytest.mark.parametrize("direction", ["outgoing", "incoming"])
 def test_triangle_multiplication_is_its_formula(direction: str):
-    """Algorithms 11 and 12 by loops over i, j and k, with padding and with a residue that is no third one."""
+    """Algorithms 11 and 12 by loops over i, j and k, with padding."""
     module = woken(TriangleMultiplication(P, 3, direction=direction))
     z, keep = pairs(), real()
-    third = torch.ones(B, N, dtype=torch.bool)
-    third[0, 2] = False
-    got = module(z, keep=keep, third=third)
+    got = module(z, keep=keep)
     x = module.norm_in(z)
     edges = module.edges(x) * torch.sigmoid(module.edge_gates(x)) * keep[..., None]
     a, b = edges[..., :3], edges[..., 3:]
     for e, i, j in ((0, 1, 4), (0, 2, 2), (1, 3, 0)):
         total = torch.zeros(3, dtype=torch.float64)
         for k in range(N):
-            if third[e, k]:
-                total += a[e, i, k] * b[e, j, k] if direction == "outgoing" else a[e, k, i] * b[e, k, j]
+            total += a[e, i, k] * b[e, j, k] if direction == "outgoing" else a[e, k, i] * b[e, k, j]
         expected = torch.sigmoid(module.gate(x[e, i, j])) * module.project_out(module.norm_out(total))
         torch.testing.assert_close(got[e, i, j], expected)
 
@@ -241,8 +238,8 @@ def test_the_ending_node_is_its_own_formula(backend: str):
 
 
 @pytest.mark.parametrize("node", ["starting", "ending"])
-def test_patterns_can_be_read_and_residues_knocked_out(node: str):
-    """Tapped, the layer gives the same; chosen rows are those of the tap; one that is no third residue is not read."""
+def test_patterns_can_be_read(node: str):
+    """Tapped, the layer gives the same; chosen rows are those of the tap; padding is not read."""
     module = woken(TriangleAttention(P, 2, 3, node=node))
     z, keep = pairs(), real()
     plain = module(z, keep=keep)
@@ -252,18 +249,6 @@ def test_patterns_can_be_read_and_residues_knocked_out(node: str):
     rows = torch.tensor([0, 5])
     torch.testing.assert_close(module.rows(z, rows, keep=keep), pattern[:, rows])
     assert (pattern[1, :4, :, :, 4:] == 0).all()
-    third = torch.ones(B, N, dtype=torch.bool)
-    third[:, 2] = False
-    without = module(z, keep=keep, third=third)
-
-    def cut(entries: Tensor) -> Tensor:
-        entries = entries.clone()
-        entries[..., 2] = 0
-        return entries / entries.sum(-1, keepdim=True).clamp(min=1e-12)
-
-    with taps.edit(module, {"pattern": cut}):
-        torch.testing.assert_close(module(z, keep=keep)[0], without[0])
-    assert (without - plain).abs().max() > 1e-3
 
 
 def test_updates_start_as_none():

@@ -32,8 +32,13 @@ class Distogram(nn.Module):
         self.project = nn.Linear(d_pair, len(edges_angstrom) + 1)
 
     def forward(self, pair: Tensor) -> Tensor:  # noqa: D102
-        logits = self.project(self.norm(pair))
+        logits = self.one_way(pair)
         return (logits + logits.transpose(1, 2)) / 2
+
+    def one_way(self, pair: Tensor) -> Tensor:
+        """Logits (..., bins) of pairs (..., P) in one order of their residues; those of both orders are averaged."""
+        logits: Tensor = self.project(self.norm(pair))
+        return logits
 
     def bins(self, distance_angstrom: Tensor) -> Tensor:
         """Bin of each distance; a border belongs to the bin above it."""

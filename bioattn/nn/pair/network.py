@@ -137,15 +137,13 @@ class DistanceNetwork(nn.Module):
         self.trunk = PairTrunk(d_model, d_pair, n_blocks, **trunk)  # type: ignore[arg-type]
         self.distogram = Distogram(d_pair, edges_angstrom)
 
-    def forward(
-        self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None, *, third: Tensor | None = None
-    ) -> Tensor:
-        """Logits (B, I, J, bins); parameters as of `PairFeatures.forward`, and those of `PairTrunk.forward`."""
+    def forward(self, single: Tensor, index: Tensor, keep: Tensor, pair: Tensor | None = None) -> Tensor:
+        """Logits (B, I, J, bins); parameters as of `PairFeatures.forward`."""
         s, z = self.embedded(single, index, keep, pair)
         rounds = self.recycles
         if self.training and rounds:
             rounds = int(torch.randint(rounds + 1, ()))
-        s, z = self.trunk(s, z, keep=keep, third=third, recycles=rounds)
+        s, z = self.trunk(s, z, keep=keep, recycles=rounds)
         return self.distogram(z)
 
     def embedded(
@@ -154,3 +152,31 @@ class DistanceNetwork(nn.Module):
         """Single and pair representations before the trunk."""
         s = self.embed(self.features.around(single, keep))
         return s, self.narrow(self.features(single, index, keep, pair))
+
+    def without_thirds(
+        self,
+        single: Tensor,
+        index: Tensor,
+        keep: Tensor,
+        pair: Tensor | None = None,
+        *,
+        rows: Tensor,
+        columns: Tensor,
+        third: Tensor,
+    ) -> Tensor:
+        """Logits (V, N, bins) of chosen pairs of one protein, through some third residues only.
+
+        Parameters
+        ----------
+        single, index, keep, pair
+            As of `forward`, of one protein without padding.
+        rows, columns : int Tensor (N,)
+            Residues of each pair.
+        third : bool Tensor (V, K)
+            True for residues that may be the third one of a pair's triangles; a row for each version. All else is as in
+            the whole run; see `PairTrunk.apart`.
+        """
+        _, z = self.embedded(single, index, keep, pair)
+        both_ways = torch.cat([rows, columns]), torch.cat([columns, rows])
+        own = self.trunk.apart(z[0], *both_ways, third, recycles=self.recycles)
+        return self.distogram.one_way(own).unflatten(1, (2, -1)).mean(1)

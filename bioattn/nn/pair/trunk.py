@@ -95,14 +95,12 @@ class PairBlock(PairUpdates):
         self.dropout = nn.Dropout(dropout)
         self.resid, self.pair = Tap(), Tap()
 
-    def forward(
-        self, single: Tensor, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, single: Tensor, pair: Tensor, *, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Singles and pairs after the block, zero where a residue is padding."""
         if self.attn is not None:
             single = single + self.dropout(self.attn(single, pair, keep=keep))
         single = single + self.dropout(self.feedforward(self.norm_feedforward(single)))
-        pair = self.updated(pair, keep=keep, third=third)
+        pair = self.updated(pair, keep=keep)
         return self.resid(zero_padding(single, keep)), self.pair(pair)
 
 
@@ -159,7 +157,6 @@ class PairTrunk(nn.Module):
         pair: Tensor,
         *,
         keep: Tensor | None = None,
-        third: Tensor | None = None,
         recycles: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Updated singles (B, L, D) and pairs (B, I, J, P).
@@ -168,8 +165,6 @@ class PairTrunk(nn.Module):
         ----------
         keep : bool Tensor (B, L), optional
             True for real residues.
-        third : bool Tensor (B, L), optional
-            True for residues that may be the third one of a triangle.
         recycles : int
             Further rounds; the gradient is that of the last one.
 
@@ -178,7 +173,7 @@ class PairTrunk(nn.Module):
         DataError
             If the shapes do not fit.
         """
-        _check(single, pair, keep, third)
+        _check(single, pair, keep)
         start_single, start_pair = single, pair
         for round_ in range(recycles + 1):
             last = round_ == recycles
@@ -186,27 +181,51 @@ class PairTrunk(nn.Module):
                 if round_:
                     single = start_single + self.gate_single * self.norm_single(single.detach())
                     pair = start_pair + self.gate_pair * self.norm_pair(pair.detach())
-                single, pair = self._round(single, pair, keep, third)
+                single, pair = self._round(single, pair, keep)
         return single, pair
 
-    def _round(self, single: Tensor, pair: Tensor, keep: Tensor | None, third: Tensor | None) -> tuple[Tensor, Tensor]:
+    def apart(self, pair: Tensor, rows: Tensor, columns: Tensor, third: Tensor, *, recycles: int = 0) -> Tensor:
+        """Chosen pairs (V, N, P) of one example, as they come out of the trunk through some third residues only.
+
+        All other pairs are as they are in the whole run, and so is what the chosen ones read: this is the direct path
+        from a third residue to a pair, in every block.
+
+        Parameters
+        ----------
+        pair : Tensor (I, J, P)
+            As `forward` takes them, of one example without padding. Singles do not act on pairs in a trunk.
+        rows, columns : int Tensor (N,)
+        third : bool Tensor (V, K)
+            True for residues that may be the third one; a row for each version of the pairs.
+        """
+        start = pair
+        own = start_own = pair[rows, columns].expand(len(third), -1, -1)
+        for round_ in range(recycles + 1):
+            if round_:
+                own = start_own + self.gate_pair * self.norm_pair(own)
+                pair = start + self.gate_pair * self.norm_pair(pair)
+            for block in self.block:
+                assert isinstance(block, PairBlock)
+                own, pair = block.updated_apart(own, pair, rows, columns, third)
+        return own
+
+    def _round(self, single: Tensor, pair: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         for block in self.block:
             if self.checkpointing and torch.is_grad_enabled() and not tapped(block):
-                single, pair = checkpoint(block, single, pair, keep=keep, third=third, use_reentrant=False)
+                single, pair = checkpoint(block, single, pair, keep=keep, use_reentrant=False)
             else:
-                single, pair = block(single, pair, keep=keep, third=third)
+                single, pair = block(single, pair, keep=keep)
         return single, pair
 
 
-def _check(single: Tensor, pair: Tensor, keep: Tensor | None, third: Tensor | None) -> None:
+def _check(single: Tensor, pair: Tensor, keep: Tensor | None) -> None:
     length = single.shape[1]
     if pair.ndim != 4 or pair.shape[:3] != (len(single), length, length):
         raise DataError(
             f"pairs of {length} residues must have shape (batch, {length}, {length}, channels), got {tuple(pair.shape)}"
         )
-    for name, mask in {"keep": keep, "third": third}.items():
-        if mask is not None and (mask.shape != single.shape[:2] or mask.dtype != torch.bool):
-            raise DataError(
-                f"{name} must be boolean of shape (batch, length) = {tuple(single.shape[:2])}, got {mask.dtype} "
-                f"{tuple(mask.shape)}"
-            )
+    if keep is not None and (keep.shape != single.shape[:2] or keep.dtype != torch.bool):
+        raise DataError(
+            f"keep must be boolean of shape (batch, length) = {tuple(single.shape[:2])}, got {keep.dtype} "
+            f"{tuple(keep.shape)}"
+        )

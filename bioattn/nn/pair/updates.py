@@ -1,12 +1,17 @@
 """Updates of a pair representation z (B, I, J, P): triangle multiplication, triangle attention, transition.
 
 Pair (i, j) is updated through every third residue k. A mask `keep` (B, I, J) is True where both
-residues of a pair are real; `third` (B, K) is True where a residue may be that third one, which is how a
-residue is knocked out of all triangles while its own pairs stay.
+residues of a pair are real.
+
+Chosen pairs can also be updated apart from all others, through some third residues only: what a pair owes to one
+triangle is found by cutting that triangle for this pair and no other. Copies of such a pair are `own` (V, N, P);
+`rows`, `columns` (N,) say where it stands in `pair` (I, J, P), the pairs of one example, which its triangles are made
+of; `third` (V, K) is True where a residue may be the third one.
 
 Source: Jumper et al. 2021, supplement, algorithms 11 to 15.
 """
 
+import math
 from collections.abc import Collection
 from typing import Literal, Required, TypedDict, Unpack, get_args
 
@@ -15,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bioattn.errors import ConfigError
-from bioattn.nn.pair.triangle import make_triangle_backend, triangle_pattern
+from bioattn.nn import attention
+from bioattn.nn.pair.triangle import MOST_SCORES, make_triangle_backend, triangle_pattern
 from bioattn.nn.taps import Tap
 
 Direction = Literal["outgoing", "incoming"]
@@ -63,15 +69,12 @@ class TriangleMultiplication(nn.Module):
         self.project_out = zeroed(nn.Linear(d_hidden, d_pair))
         self.left, self.right, self.output = Tap(), Tap(), Tap()
 
-    def forward(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+    def forward(self, pair: Tensor, *, keep: Tensor | None = None) -> Tensor:
         """What is added to the pair representation, (B, I, J, P)."""
         z = self.norm_in(pair)
-        edges = self.edges(z) * torch.sigmoid(self.edge_gates(z))
+        edges = self._gated(z)
         if keep is not None:
             edges = edges * keep[..., None]
-        if third is not None:
-            along = third[:, None, :, None] if self.direction == "outgoing" else third[:, :, None, None]
-            edges = edges * along
         left, right = edges.chunk(2, dim=-1)
         left, right = self.left(left), self.right(right)
         # One matrix product for each channel.
@@ -80,8 +83,23 @@ class TriangleMultiplication(nn.Module):
             product = left @ right.transpose(-2, -1)
         else:
             product = left.transpose(-2, -1) @ right
-        update = self.project_out(self.norm_out(product.permute(0, 2, 3, 1)))
-        return self.output(torch.sigmoid(self.gate(z)) * update)
+        return self.output(self._made(z, product.permute(0, 2, 3, 1)))
+
+    def apart(self, own: Tensor, pair: Tensor, rows: Tensor, columns: Tensor, third: Tensor) -> Tensor:
+        """What is added to chosen pairs, (V, N, P), through some third residues; see the module."""
+        left, right = self._gated(self.norm_in(pair)).chunk(2, dim=-1)
+        if self.direction == "incoming":
+            left, right = left.transpose(0, 1), right.transpose(0, 1)
+        product = torch.einsum("vk,nkc->vnc", third.to(left.dtype), left[rows] * right[columns])
+        return self._made(self.norm_in(own), product)
+
+    def _gated(self, z: Tensor) -> Tensor:
+        edges: Tensor = self.edges(z) * torch.sigmoid(self.edge_gates(z))
+        return edges
+
+    def _made(self, z: Tensor, product: Tensor) -> Tensor:
+        update: Tensor = self.project_out(self.norm_out(product))
+        return torch.sigmoid(self.gate(z)) * update
 
 
 class TriangleAttention(nn.Module):
@@ -115,18 +133,17 @@ class TriangleAttention(nn.Module):
         self.project_out = zeroed(nn.Linear(n_heads * d_head, d_pair))
         self.pattern, self.head_output, self.output = Tap(), Tap(), Tap()
 
-    def forward(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+    def forward(self, pair: Tensor, *, keep: Tensor | None = None) -> Tensor:
         """What is added to the pair representation, (B, I, J, P)."""
         if self.node == "ending":
             pair, keep = pair.transpose(1, 2), None if keep is None else keep.transpose(1, 2)
         z = self.norm(pair)
         query, key, value, bias = self.terms(z)
-        readable = self.readable(keep, third)
         if self.pattern.active:
-            pattern = self.pattern(triangle_pattern(query, key, bias, keep=readable))
+            pattern = self.pattern(triangle_pattern(query, key, bias, keep=keep))
             values = (pattern @ value.to(pattern.dtype)).to(value.dtype)
         else:
-            values = self.backend(query, key, value, bias, readable)
+            values = self.backend(query, key, value, bias, keep)
         values = self.head_output(values).transpose(2, 3).flatten(-2)
         update = self.project_out(torch.sigmoid(self.gate(z)) * values)
         return self.output(update.transpose(1, 2) if self.node == "ending" else update)
@@ -153,15 +170,28 @@ class TriangleAttention(nn.Module):
         query, key, _ = (
             x.unflatten(-1, (self.n_heads, -1)).transpose(2, 3) for x in self.project_in(z[:, rows]).chunk(3, dim=-1)
         )
-        readable = self.readable(None if keep is None else keep[:, rows], None)
-        return triangle_pattern(query, key, bias, keep=readable)
+        return triangle_pattern(query, key, bias, keep=None if keep is None else keep[:, rows])
 
-    @staticmethod
-    def readable(keep: Tensor | None, third: Tensor | None) -> Tensor | None:
-        """Which pairs (i, k) of a row may be read, (B, I or 1, K)."""
-        if third is None:
-            return keep
-        return third[:, None] if keep is None else keep & third[:, None]
+    def apart(self, own: Tensor, pair: Tensor, rows: Tensor, columns: Tensor, third: Tensor) -> Tensor:
+        """What is added to chosen pairs, (V, N, P), through some third residues; see the module.
+
+        The pair itself, which is among those that it reads, is read as it is in `pair`.
+        """
+        if self.node == "ending":
+            pair, rows, columns = pair.transpose(0, 1), columns, rows
+        z, z_own = self.norm(pair), self.norm(own)
+        _, key, value, bias = self.terms(z[None])
+        key, value, bias = key[0, rows], value[0, rows], bias[0, :, columns].transpose(0, 1)
+        query = self.project_in(z_own).chunk(3, dim=-1)[0].unflatten(-1, (self.n_heads, -1))
+        parts = []
+        # Scores have V N H K entries: some copies at a time.
+        size = max(1, MOST_SCORES // max(bias.numel(), 1))
+        for q, keep in zip(query.split(size), third.split(size), strict=True):
+            scores = torch.einsum("vnhc,nhkc->vnhk", q, key) / math.sqrt(q.shape[-1]) + bias
+            pattern = attention.pattern(scores.masked_fill(~keep[:, None, None], -math.inf))
+            parts.append(torch.einsum("vnhk,nhkc->vnhc", pattern, value).flatten(-2))
+        update: Tensor = self.project_out(torch.sigmoid(self.gate(z_own)) * torch.cat(parts))
+        return update
 
 
 class PairTransition(nn.Module):
@@ -232,16 +262,27 @@ class PairUpdates(nn.Module):
         self.transition = None if "transition" in without else PairTransition(d_pair)
         self.row_dropout, self.column_dropout = SharedDropout(dropout, axis=1), SharedDropout(dropout, axis=2)
 
-    def updated(self, pair: Tensor, *, keep: Tensor | None = None, third: Tensor | None = None) -> Tensor:
-        """Pairs (B, I, J, P) after all parts, zero where a residue is padding; `keep` and `third` are (B, L)."""
+    def updated(self, pair: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        """Pairs (B, I, J, P) after all parts, zero where a residue is padding; `keep` is (B, L)."""
         both = None if keep is None else keep[:, :, None] & keep[:, None, :]
         # Of the third residue alone: what pairs of padding read is dropped, and one mask for all rows is cheaper.
         starting, ending = (None, None) if keep is None else (keep[:, None, :], keep[:, :, None])
         for update, readable in ((self.outgoing, both), (self.incoming, both), (self.starting, starting)):
             if update is not None:
-                pair = pair + self.row_dropout(update(pair, keep=readable, third=third))
+                pair = pair + self.row_dropout(update(pair, keep=readable))
         if self.ending is not None:
-            pair = pair + self.column_dropout(self.ending(pair, keep=ending, third=third))
+            pair = pair + self.column_dropout(self.ending(pair, keep=ending))
         if self.transition is not None:
             pair = pair + self.transition(pair)
         return pair if both is None else pair.masked_fill(~both[..., None], 0.0)
+
+    def updated_apart(
+        self, own: Tensor, pair: Tensor, rows: Tensor, columns: Tensor, third: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Chosen pairs (V, N, P) after all parts, and all pairs (I, J, P), without dropout; see the module."""
+        for update in (self.outgoing, self.incoming, self.starting, self.ending):
+            if update is not None:
+                own, pair = own + update.apart(own, pair, rows, columns, third), pair + update(pair[None])[0]
+        if self.transition is not None:
+            own, pair = own + self.transition(own), pair + self.transition(pair)
+        return own, pair

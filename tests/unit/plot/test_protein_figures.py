@@ -56,17 +56,17 @@ def test_bars_are_mean_scores_and_dots_single_seeds():
 
 
 def test_knock_out_maps_mark_bridging_residues():
-    """A row for each true contact; circles at residues that touch both ends."""
+    """A row for each of the first contacts, by residue; circles at residues that touch both ends."""
     n = 11
     distance = np.full((n, n), 30.0)
     for i, j in ((0, 8), (0, 4), (4, 8)):
         distance[i, j] = distance[j, i] = 6.0
-    effects = np.zeros((n, n, n))
-    effects[4, 0, 8] = effects[4, 8, 0] = 2.0
-    ax = protein.third_map(effects, distance, np.ones((n, n)))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["1–9"]
+    effects = np.zeros((n, 3))
+    effects[4, 1] = 2.0
+    ax = protein.third_map(effects, np.array([[2, 9], [0, 8], [1, 7]]), distance, most=2)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1–9", "3–10"]
     circles = [line for line in ax.lines if line.get_marker() == "o"]
-    assert [line.get_xdata().tolist() for line in circles] == [[4]]
+    assert [line.get_xdata().tolist() for line in circles] == [[4], []]
     assert ax.images[0].get_array()[0, 4] == 2.0
 
 

@@ -7,6 +7,7 @@ import torch
 from toy_protein import network, proteins
 
 from bioattn.nn import taps
+from bioattn.nn.pair.updates import TriangleMultiplication
 from bioattn.protein import inside
 from bioattn.protein.batches import collate
 from bioattn.protein.coevolution import average_product_corrected
@@ -19,24 +20,66 @@ def forward(made, protein, **more):
         return made(batch.single, batch.residue_index, batch.keep, **more)[0].numpy()
 
 
-def test_cutting_a_third_residue_is_a_forward_pass_without_it():
-    """One by one, and by log odds from summed probabilities; without triangles nothing depends on third residues."""
-    made, protein = network(), proteins(19)[0]
-    effects = inside.third_residue_effects(made, protein)
-    assert effects.shape == (19, 19, 19)
-
-    def log_odds(logits):
-        p = distances_of_logits(logits, made.distogram).contact
-        return np.log(p) - np.log1p(-p)
-
-    for k in (0, 7, 18):
-        third = torch.ones(1, 19, dtype=torch.bool)
-        third[0, k] = False
-        expected = log_odds(forward(made, protein)) - log_odds(forward(made, protein, third=third))
-        np.testing.assert_allclose(effects[k], expected, atol=1e-4)
-    assert np.abs(effects).max() > 0.01
+def test_cutting_a_third_residue_changes_its_own_pair_alone():
+    """By a loop over versions: parts are given whole maps in which both orders of the pair are its own."""
+    made, protein = network(recycles=1), proteins(19)[0]
+    pairs = np.array([[2, 11], [0, 18], [5, 12]])
+    effects = inside.third_residue_effects(made, protein, pairs)
+    assert effects.shape == (19, 3) and np.abs(effects).max() > 2e-3
+    batch = collate([protein])
+    log_odds = log_odds_of(forward(made, protein), made)
+    with torch.no_grad():
+        start = made.embedded(*batch.inputs)[1]
+        for place, (i, j) in enumerate(pairs.tolist()):
+            for k in (0, 7, 18, j):
+                pair, own = start, start.clone()
+                for round_ in range(2):
+                    if round_:
+                        pair, own = (start + made.trunk.gate_pair * made.trunk.norm_pair(x) for x in (pair, own))
+                    for block in made.trunk.block:
+                        for part in ("outgoing", "incoming", "starting", "ending"):
+                            update = getattr(block, part)
+                            added = torch.zeros_like(own)
+                            for one, other in ((i, j), (j, i)):
+                                added[0, one, other] = cut_by_hand(update, pair[0], own[0, one, other], one, other, k)
+                            own, pair = own + added, pair + update(pair)
+                        own, pair = own + block.transition(own), pair + block.transition(pair)
+                mixed = pair.clone()
+                for one, other in ((i, j), (j, i)):
+                    mixed[0, one, other] = own[0, one, other]
+                cut = log_odds_of(made.distogram(mixed)[0].numpy(), made)
+                assert effects[k, place] == pytest.approx(log_odds[i, j] - cut[i, j], abs=2e-5)
     without = network(without=("outgoing", "incoming", "starting", "ending"))
-    assert np.abs(inside.third_residue_effects(without, protein)).max() < 1e-5
+    assert np.abs(inside.third_residue_effects(without, protein, pairs)).max() < 1e-5
+
+
+def log_odds_of(logits, made):
+    p = distances_of_logits(logits, made.distogram).contact
+    return np.log(p) - np.log1p(-p)
+
+
+def cut_by_hand(update, pair, own, i, j, k):
+    """What an update adds to `own`, the pair (i, j), from the triangles of `pair` through all residues but k."""
+    thirds = [x for x in range(len(pair)) if x != k]
+    if isinstance(update, TriangleMultiplication):
+        z = update.norm_in(pair)
+        left, right = (update.edges(z) * torch.sigmoid(update.edge_gates(z))).chunk(2, dim=-1)
+        outgoing = update.direction == "outgoing"
+        product = sum(left[i, x] * right[j, x] if outgoing else left[x, i] * right[x, j] for x in thirds)
+        return torch.sigmoid(update.gate(update.norm_in(own))) * update.project_out(update.norm_out(product))
+    z, z_own = update.norm(pair), update.norm(own)
+    starting = update.node == "starting"
+    read = [z[i, x] if starting else z[x, j] for x in thirds]
+    other = [z[j, x] if starting else z[x, i] for x in thirds]
+    width = update.project_in.weight.shape[0] // (3 * update.n_heads)
+    query = update.project_in(z_own).chunk(3)[0]
+    values = []
+    for head in range(update.n_heads):
+        part = slice(head * width, (head + 1) * width)
+        keys, held = (torch.stack([update.project_in(x).chunk(3)[n][part] for x in read]) for n in (1, 2))
+        scores = keys @ query[part] / width**0.5 + torch.stack([update.bias(x)[head] for x in other])
+        values.append(scores.softmax(0) @ held)
+    return update.project_out(torch.sigmoid(update.gate(z_own)) * torch.cat(values))
 
 
 def test_bridging_residues_are_compared_with_those_as_near_in_the_chain():
@@ -44,13 +87,15 @@ def test_bridging_residues_are_compared_with_those_as_near_in_the_chain():
     protein = proteins(41)[0]
     true = protein.distances_angstrom.astype(float)
     draw = np.random.default_rng(0)
-    contact, effects = draw.random((41, 41)), draw.normal(size=(41, 41, 41))
-    found = inside.bridging_effect(effects, contact, true)
+    contact = draw.random((41, 41))
     pairs = sorted(((i, j) for i in range(41) for j in range(i + 6, 41)), key=lambda p: -contact[p])[:41]
+    pairs = [p for p in pairs if true[p] < 8]
+    chosen = inside.true_contacts_predicted(contact, true)
+    assert [tuple(p) for p in chosen.tolist()] == pairs and len(pairs) > 2
+    effects = draw.normal(size=(41, len(pairs)))
+    found = inside.bridging_effect(effects, chosen, true)
     bridging, matched = [], []
-    for i, j in pairs:
-        if true[i, j] >= 8:
-            continue
+    for place, (i, j) in enumerate(pairs):
         for k in range(41):
             nearest = min(abs(k - i), abs(k - j))
             if not (true[i, k] < 8 and true[k, j] < 8) or nearest < 3:
@@ -60,16 +105,17 @@ def test_bridging_residues_are_compared_with_those_as_near_in_the_chain():
                 if min(abs(m - i), abs(m - j)) == nearest and not (true[i, m] < 8 and true[m, j] < 8)
             ]  # fmt: skip
             if like:
-                bridging.append(effects[k, i, j])
-                matched.append(np.mean([effects[m, i, j] for m in like]))
+                bridging.append(effects[k, place])
+                matched.append(np.mean([effects[m, place] for m in like]))
     assert found.n == len(bridging) > 5
     assert found.bridging == pytest.approx(np.mean(bridging)) and found.matched == pytest.approx(np.mean(matched))
     touch = true < 8
-    planted = (touch[:, :, None] & touch[:, None, :]).astype(float)
-    told = inside.bridging_effect(planted, contact, true)
+    planted = np.stack([touch[:, i] & touch[:, j] for i, j in pairs], 1).astype(float)
+    told = inside.bridging_effect(planted, chosen, true)
     assert told.bridging == 1 and told.matched == 0
-    nothing = inside.bridging_effect(effects, contact, np.full((41, 41), 50.0))
+    nothing = inside.bridging_effect(effects, chosen, np.full((41, 41), 50.0))
     assert nothing.n == 0 and np.isnan(nothing.bridging)
+    assert inside.true_contacts_predicted(contact, np.full((41, 41), np.nan)).shape == (0, 2)
 
 
 def test_blocks_are_read_where_the_trunk_ends():
