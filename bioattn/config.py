@@ -1093,6 +1093,13 @@ class TrunkConfig(OptimisationConfig):
     contact_weight: float = Field(
         5.0, ge=0, description="weight of the cross-entropy of contacts beside that of the distance bins"
     )
+    most_told: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="largest share of true contacts that training tells the network, drawn anew in each epoch for half "
+        "of the chains; the others are told none",
+    )
     epochs: int = Field(24, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of all steps with rising learning rate")

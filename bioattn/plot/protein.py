@@ -185,6 +185,21 @@ def contact_calibration(table: pd.DataFrame, *, names: Mapping[str, str], ax: Ax
 
 
 @styled
+def told_precision(table: pd.DataFrame, *, names: Mapping[str, str], ax: Axes | None = None) -> Axes:
+    """Precision of the best L/5 pairs by the share of contacts that networks are told, with its intervals."""
+    require_columns(table, ["told_share", "network", "score", "mean", "ci_low", "ci_high"], "told contacts")
+    ax = new_axes(4.2, 3.0) if ax is None else ax
+    table = table[table["score"] == "precision_all_L5"]
+    for place, (network, part) in enumerate(table.groupby("network", sort=False)):
+        share, color = 100 * part["told_share"], SERIES[place % len(SERIES)]
+        ax.vlines(share, part["ci_low"], part["ci_high"], color=color, linewidth=1.2)
+        ax.plot(share, part["mean"], "o-", color=color, markersize=4, label=names.get(str(network), str(network)))
+    ax.set(ylim=(0, None), xlabel="contacts that are told (%)", ylabel="precision away from these")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+@styled
 def block_violations(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Triangle violations of the distances read after each block: a line for the mean, dots for proteins."""
     require_columns(table, ["stage", "violation_rate"], "violations by block")

@@ -1,4 +1,8 @@
-"""Chains as batches for the pair trunk: alike in length, cropped, padded, in an order that seed and epoch decide."""
+"""Chains as batches for the pair trunk: alike in length, cropped, padded, in an order that seed and epoch decide.
+
+Beside what it finds in a sequence, a network can be told some contacts, as cross-linking or a relative's structure give
+them. In training they are drawn from the true ones, for every other chain; so it learns to do with none, and with some.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bioattn.data.residues import AMINO_ACIDS, N_AMINO_ACIDS, encode_residues, one_hot_residues
-from bioattn.data.structure import Chain
+from bioattn.data.structure import CONTACT_ANGSTROM, Chain
+from bioattn.protein.contacts import LEAST_SEPARATION, known_pairs
 from bioattn.rng import stream
 
 #: Batches whose chains are sorted by length together, so that little of a batch is padding.
@@ -30,18 +35,41 @@ class Protein(NamedTuple):
         NaN where a residue is not resolved.
     pair : ndarray, float32, shape (L, L, features) or None
         Couplings of an alignment.
+    told : ndarray, bool, shape (L, L) or None
+        Pairs that the network is told to be contacts, in both orders; None: no pair.
     """
 
     name: str
     single: NDArray[np.float32]
     distances_angstrom: NDArray[np.float32]
     pair: NDArray[np.float32] | None = None
+    told: NDArray[np.bool_] | None = None
+
+    @property
+    def n_pair_features(self) -> int:
+        """Features of a pair as networks see it: couplings, and whether it is told to be a contact."""
+        return 1 if self.pair is None else self.pair.shape[-1] + 1
 
 
 def protein_of(chain: Chain) -> Protein:
     """A chain by its sequence alone."""
     single = one_hot_residues(encode_residues(chain.sequence), n=N_AMINO_ACIDS)
     return Protein(chain.name, single, chain.distances().astype(np.float32))
+
+
+def told_contacts(protein: Protein, share: float, draw: np.random.Generator) -> Protein:
+    """The protein, of whose contacts `LEAST_SEPARATION` or more apart each is told with a probability `share`."""
+    i, j = known_pairs(protein.distances_angstrom, least_separation=LEAST_SEPARATION)
+    chosen = (protein.distances_angstrom[i, j] < CONTACT_ANGSTROM) & (draw.random(len(i)) < share)
+    told = np.zeros(protein.distances_angstrom.shape, dtype=np.bool_)
+    told[i[chosen], j[chosen]] = told[j[chosen], i[chosen]] = True
+    return protein._replace(told=told)
+
+
+def _some_told(protein: Protein, most_told: float, draw: np.random.Generator) -> Protein:
+    """Of every other protein a share of contacts is told, any up to the most."""
+    every_other, share = draw.random(2)
+    return told_contacts(protein, most_told * share, draw) if most_told > 0 and every_other < 0.5 else protein
 
 
 class ProteinBatch(NamedTuple):
@@ -51,35 +79,36 @@ class ProteinBatch(NamedTuple):
     residue_index: Tensor
     keep: Tensor
     distances_angstrom: Tensor
-    pair: Tensor | None
+    pair: Tensor
 
     @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What networks take, in their order."""
         return self.single, self.residue_index, self.keep, self.pair
 
 
 def collate(proteins: Sequence[Protein], starts: Sequence[int] | None = None, crop: int | None = None) -> ProteinBatch:
-    """Chains, or a stretch of `crop` residues of each, padded to the longest."""
+    """Chains, or a stretch of `crop` residues of each, padded to the longest. What is told is the last pair feature."""
     starts = [0] * len(proteins) if starts is None else starts
     parts = [slice(start, start + (crop or len(p.single))) for p, start in zip(proteins, starts, strict=True)]
     lengths = [len(p.single[part]) for p, part in zip(proteins, parts, strict=True)]
     n, longest = len(proteins), max(lengths)
     single = np.zeros((n, longest, proteins[0].single.shape[1]), dtype=np.float32)
     distances = np.full((n, longest, longest), np.nan, dtype=np.float32)
-    first = proteins[0].pair
-    pair = None if first is None else np.zeros((n, longest, longest, first.shape[-1]), dtype=np.float32)
+    pair = np.zeros((n, longest, longest, proteins[0].n_pair_features), dtype=np.float32)
     for row, (protein, part, length) in enumerate(zip(proteins, parts, lengths, strict=True)):
         single[row, :length] = protein.single[part]
         distances[row, :length, :length] = protein.distances_angstrom[part, part]
-        if pair is not None and protein.pair is not None:
-            pair[row, :length, :length] = protein.pair[part, part]
+        if protein.pair is not None:
+            pair[row, :length, :length, :-1] = protein.pair[part, part]
+        if protein.told is not None:
+            pair[row, :length, :length, -1] = protein.told[part, part]
     return ProteinBatch(
         torch.from_numpy(single),
         torch.arange(longest).expand(n, longest) + torch.tensor(starts)[:, None],
         torch.arange(longest) < torch.tensor(lengths)[:, None],
         torch.from_numpy(distances),
-        None if pair is None else torch.from_numpy(pair),
+        torch.from_numpy(pair),
     )
 
 
@@ -110,9 +139,11 @@ class ProteinBatches:
     crop : int or None
         Longest stretch of residues; where it begins is drawn for each chain and epoch.
     seed : int or None
-        Of order, crops and substitutions; None gives whole chains by length, as they are.
+        Of order, crops, substitutions and what is told; None gives whole chains by length, as they are.
     substitutions : float
         Share of residues that are replaced by similar ones.
+    most_told : float
+        Largest share of contacts that is told, of every other chain.
     """
 
     def __init__(
@@ -123,9 +154,10 @@ class ProteinBatches:
         crop: int | None = None,
         seed: int | None = None,
         substitutions: float = 0.0,
+        most_told: float = 0.0,
     ) -> None:
         self.proteins, self.batch_size, self.crop, self.seed = proteins, batch_size, crop, seed
-        self.substitutions = substitutions
+        self.substitutions, self.most_told = substitutions, most_told
         self.epoch = 0
         self._table = substitution_table().cumsum(1)
 
@@ -160,7 +192,7 @@ class ProteinBatches:
                 continue
             # Of each batch its own stream: one draw more in a batch changes no other.
             draw = stream(self.seed, "changes", self.epoch, number)
-            proteins = [self._substituted(protein, draw) for protein in proteins]
+            proteins = [_some_told(self._substituted(protein, draw), self.most_told, draw) for protein in proteins]
             crop = self.crop or int(lengths.max())
             spare = [max(len(p.single) - crop, 0) for p in proteins]
             yield collate(proteins, [int(draw.integers(n + 1)) for n in spare], crop)
@@ -191,7 +223,10 @@ class ProteinBatches:
 
 
 class ProteinData(pl.LightningDataModule):
-    """Lightning data module over training and validation chains in memory."""
+    """Lightning data module over training and validation chains in memory.
+
+    What validation chains are told is drawn once.
+    """
 
     def __init__(
         self,
@@ -202,10 +237,14 @@ class ProteinData(pl.LightningDataModule):
         crop: int | None,
         seed: int,
         substitutions: float = 0.0,
+        most_told: float = 0.0,
     ) -> None:
         super().__init__()
-        self.train_batches = ProteinBatches(train, batch_size, crop=crop, seed=seed, substitutions=substitutions)
-        self.validation_batches = ProteinBatches(validation, batch_size)
+        self.train_batches = ProteinBatches(
+            train, batch_size, crop=crop, seed=seed, substitutions=substitutions, most_told=most_told
+        )
+        draw = stream(seed, "told")
+        self.validation_batches = ProteinBatches([_some_told(p, most_told, draw) for p in validation], batch_size)
 
     def train_dataloader(self) -> ProteinBatches:
         """Shuffled, cropped training batches."""

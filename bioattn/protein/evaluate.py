@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from bioattn.data.structure import CONTACT_ANGSTROM
 from bioattn.nn.pair.distogram import Distogram, contact_probability, expected_distance
@@ -19,6 +20,9 @@ from bioattn.train.metrics import group_bootstrap
 LDDT_ANGSTROM, LDDT_RADIUS_ANGSTROM = (0.5, 1.0, 2.0, 4.0), 15.0
 #: Widths of a bin that the rounding of three distances to the middle of their bins may add up to.
 _ROUNDING_BINS = 1.5
+
+#: Residues on either side of a pair's own that are next to it.
+_NEXT = 2
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +92,27 @@ def score_protein(logits: NDArray[np.float32], protein: Protein, distogram: Dist
     found["violation_rate"], found["violation_angstrom"] = violations.rate, violations.size_angstrom
     found["n_residues"] = float(len(true))
     return found
+
+
+def untold_distances(protein: Protein) -> Floats:
+    """True distances (L, L), NaN for pairs that the network is told to be contacts, and for those next to them.
+
+    Next to a pair are those whose residues are within `_NEXT` of its own: a contact makes them likely by itself.
+    """
+    distances = protein.distances_angstrom.astype(np.float64)
+    if protein.told is not None:
+        near = binary_dilation(protein.told, np.ones((2 * _NEXT + 1, 2 * _NEXT + 1), dtype=bool))
+        distances[near] = np.nan
+    return distances
+
+
+def score_untold(logits: NDArray[np.float32], protein: Protein, distogram: Distogram) -> dict[str, float]:
+    """precision_all_L5 and lddt of one protein over pairs away from those that are told."""
+    predicted, true = distances_of_logits(logits, distogram), untold_distances(protein)
+    return {
+        "precision_all_L5": precision_all(predicted.contact, true),
+        "lddt": lddt(predicted.expected_angstrom, true),
+    }
 
 
 def precision_all(scores: Floats, true: Floats, *, share: float = 0.2) -> float:

@@ -26,6 +26,7 @@ from bioattn.protein.evaluate import (
     precision_all,
     predicted_violations,
     score_protein,
+    untold_distances,
 )
 
 #: A third residue within so many of either residue of a pair is its neighbour in the chain.
@@ -169,6 +170,18 @@ def _log_odds(logits: Tensor, network: DistanceNetwork) -> Floats:
     return found
 
 
+@torch.no_grad()
+def found_contacts(network: DistanceNetwork, protein: Protein) -> tuple[Indices, Floats]:
+    """Contacts (N, 2) that a network finds, best first, and `third_residue_effects` (K, N) on them.
+
+    Contacts that it is told, and pairs next to them, are no findings; see `untold_distances`.
+    """
+    logits = network(*collate([protein]).inputs)[0].numpy()
+    contact = distances_of_logits(logits, network.distogram).contact
+    pairs = true_contacts_predicted(contact, untold_distances(protein))
+    return pairs, third_residue_effects(network, protein, pairs)
+
+
 class ThirdResidues(NamedTuple):
     """Mean fall of log odds of a protein's contacts without third residues that bridge them, and without matched ones.
 
@@ -211,17 +224,14 @@ def bridging_effect(effects: Floats, pairs: Indices, true: Floats) -> ThirdResid
     return ThirdResidues(float(np.mean(bridging)), float(np.mean(matched)), len(bridging))
 
 
-@torch.no_grad()
 def knock_out_thirds(
     network: DistanceNetwork, proteins: Sequence[Protein], *, tick: Callable[[int], None] | None = None
 ) -> pd.DataFrame:
-    """Bridging and matched third residues of each protein: name, bridging, matched, difference, n."""
+    """Bridging and matched third residues of each protein's found contacts: name, bridging, matched, difference, n."""
     rows = []
     for row, protein in enumerate(proteins):
-        logits = network(*collate([protein]).inputs)[0].numpy()
-        true = protein.distances_angstrom.astype(np.float64)
-        pairs = true_contacts_predicted(distances_of_logits(logits, network.distogram).contact, true)
-        found = bridging_effect(third_residue_effects(network, protein, pairs), pairs, true)
+        pairs, effects = found_contacts(network, protein)
+        found = bridging_effect(effects, pairs, protein.distances_angstrom.astype(np.float64))
         rows.append([protein.name, found.bridging, found.matched, found.bridging - found.matched, found.n])
         if tick is not None:
             tick(row)

@@ -169,7 +169,7 @@ def fit_distances(
             f"most {len(train)}"
         )
     first = train[0]
-    sizes = {"n_single": first.single.shape[1], "n_pair": 0 if first.pair is None else first.pair.shape[-1]}
+    sizes = {"n_single": first.single.shape[1], "n_pair": first.n_pair_features}
     network = build_network(variant, config, seed=stream_seed(config.seed, "protein", "init"), **sizes)
     stream = stream_seed(config.seed, "protein", "train")
     loop = TrainConfig(**{name: getattr(config, name) for name in _LOOP})
@@ -182,6 +182,7 @@ def fit_distances(
         crop=config.crop,
         seed=stream,
         substitutions=config.substitutions,
+        most_told=config.most_told,
     )
     settings = config.model_dump(mode="json", exclude={"variants", "threads", "inside_chains", "probe_chains"})
     module = DistanceModule(
@@ -249,7 +250,7 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, proteins: Sequence[Protein], **options: Any) -> list[NDArray[np.float32]]:
+def predict_logits(network: nn.Module, proteins: Sequence[Protein]) -> list[NDArray[np.float32]]:
     """Logits (L, L, bins) of each protein, in the given order."""
     device = next(network.parameters()).device
     order = np.argsort([len(p.single) for p in proteins], kind="stable")
@@ -257,10 +258,7 @@ def predict_logits(network: nn.Module, proteins: Sequence[Protein], **options: A
     for start in range(0, len(order), _EVALUATION_BATCH):
         rows = order[start : start + _EVALUATION_BATCH]
         batch = collate([proteins[row] for row in rows])
-        pair = None if batch.pair is None else batch.pair.to(device)
-        logits = network(
-            batch.single.to(device), batch.residue_index.to(device), batch.keep.to(device), pair, **options
-        )
+        logits = network(*(x.to(device) for x in batch.inputs))
         for row, found in zip(rows, logits.float().cpu().numpy(), strict=True):
             n = len(proteins[row].single)
             made[row] = found[:n, :n]

@@ -12,21 +12,29 @@ from bioattn.config import ProteinConfig
 from bioattn.errors import DataError
 from bioattn.nn.pair.distogram import Distogram
 from bioattn.nn.pair.network import DistanceNetwork
-from bioattn.protein.batches import Protein
-from bioattn.protein.evaluate import calibration, differences, distances_of_logits, mean_scores, score_protein
+from bioattn.protein.batches import Protein, told_contacts
+from bioattn.protein.evaluate import (
+    calibration,
+    differences,
+    distances_of_logits,
+    mean_scores,
+    score_protein,
+    score_untold,
+)
 from bioattn.protein.inside import (
     audit_blocks,
     audit_heads,
+    found_contacts,
     knock_out_thirds,
     probe_heads,
-    third_residue_effects,
-    true_contacts_predicted,
 )
 from bioattn.protein.network import build_network, predict_logits
 from bioattn.rng import stream, stream_seed
 
 #: The network that is looked into, and compared with the others.
 BASE = "trunk"
+#: What test chains are told, in parts of the most that training told.
+_TOLD_PARTS = (0.0, 1 / 3, 2 / 3, 1.0)
 #: Example proteins in figures.
 _EXAMPLES = 3
 
@@ -35,7 +43,8 @@ class Study(NamedTuple):
     """Tables by name, arrays of example proteins, and a summary that JSON can hold.
 
     Tables: `proteins` (network, name, scores of each), `scores`, `differences` (network, score, ...), `calibration`;
-    of the trunk `blocks`, `heads`, `thirds`, `thirds_summary`, `probe_heads`, `probe`.
+    `told` and `told_differences` (told_share, network, score, ...) of networks that are told some contacts, over pairs
+    away from these; of the trunk `blocks`, `heads`, `thirds`, `thirds_summary`, `probe_heads`, `probe`.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -91,6 +100,9 @@ def study(
         "scores": mean_scores(proteins, groups, **options),
         "calibration": pd.concat(curves, ignore_index=True),
     }
+    told = _told(networks, test, groups, config, options)
+    if told is not None:
+        tables["told"], tables["told_differences"] = told
     summary: dict[str, Any] = {"n_test": len(test), "n_groups": int(len(np.unique(groups)))}
     arrays: dict[str, NDArray[Any]] = {}
     trunk = networks.get(BASE)
@@ -100,8 +112,37 @@ def study(
         inside = _inside(trunk, test, groups, probe_train, config, progress)
         tables |= inside.tables
         summary |= inside.summary
-        arrays = _examples(trunk, test, logits[BASE], proteins[proteins["network"] == BASE], tables["thirds"])
+        arrays = _examples(trunk, test, logits[BASE], proteins[proteins["network"] == BASE])
+        arrays |= _thirds_example(trunk, test, tables["thirds"], config.seed)
     return Study(tables, arrays, summary)
+
+
+def _told(
+    networks: Mapping[str, nn.Module],
+    test: Sequence[Protein],
+    groups: NDArray[np.int64],
+    config: ProteinConfig,
+    options: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Scores and differences of networks that are told shares of contacts; None if training tells none."""
+    if config.trunk.most_told == 0:
+        return None
+    scores, compared = [], []
+    for part in _TOLD_PARTS:
+        share = round(part * config.trunk.most_told, 6)
+        draw = stream(config.seed, "protein", "told", str(share))
+        told = [told_contacts(protein, share, draw) for protein in test]
+        rows = []
+        for name, network in networks.items():
+            distogram = network.distogram
+            assert isinstance(distogram, Distogram)
+            for protein, found in zip(told, predict_logits(network, told), strict=True):
+                rows.append({"network": name, "name": protein.name, **score_untold(found, protein, distogram)})
+        table = pd.DataFrame(rows)
+        scores.append(mean_scores(table, groups, **options).assign(told_share=share))
+        if BASE in networks:
+            compared.append(differences(table, groups, base=BASE, **options).assign(told_share=share))
+    return pd.concat(scores, ignore_index=True), pd.concat(compared, ignore_index=True) if compared else pd.DataFrame()
 
 
 def _inside(
@@ -117,16 +158,21 @@ def _inside(
     chosen = np.sort(draw.choice(len(test), n, replace=False))
     some = [test[i] for i in chosen]
     bar = progress("third residues")
-    thirds = knock_out_thirds(network, some, tick=None if bar is None else lambda row: bar(row + 1, n))
     options: dict[str, Any] = {"draws": config.bootstrap, "seed": config.seed}
-    effect = thirds.assign(network=BASE).drop(columns="n")
-    thirds_summary = mean_scores(effect, groups[chosen], by="network", **options).drop(columns="network")
+    shares = sorted({0.0, config.trunk.most_told})
+    thirds = []
+    for place, share in enumerate(shares):
+        told = [_told_for_thirds(protein, share, config.seed) for protein in some]
+        made = knock_out_thirds(network, told, tick=None if bar is None else _ticking(bar, place * n, len(shares) * n))
+        thirds.append(made.assign(told_share=share))
+    effect = pd.concat(thirds, ignore_index=True)
+    thirds_summary = mean_scores(effect.drop(columns="n"), groups[chosen], by="told_share", **options)
     blocks = audit_blocks(network, some)
     heads = audit_heads(network, some)
     first = test[0]
     few = probe_heads(network, probe_train, some)
     random = build_network(
-        BASE, config.trunk, n_single=first.single.shape[1], n_pair=0 if first.pair is None else first.pair.shape[-1],
+        BASE, config.trunk, n_single=first.single.shape[1], n_pair=first.n_pair_features,
         seed=stream_seed(config.seed, "protein", "random"),
     ).eval()  # fmt: skip
     assert isinstance(random, DistanceNetwork)
@@ -138,7 +184,7 @@ def _inside(
         {
             "blocks": blocks,
             "heads": _mean_heads(heads, groups[chosen], options),
-            "thirds": thirds,
+            "thirds": effect,
             "thirds_summary": thirds_summary,
             "probe_heads": few.heads,
             "probe": mean_scores(probed, groups[chosen], by="network", **options),
@@ -146,6 +192,10 @@ def _inside(
         {},
         {"n_inside": n, "n_probe_train": len(probe_train)},
     )
+
+
+def _ticking(bar: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
+    return lambda row: bar(before + row + 1, total)
 
 
 def _mean_heads(heads: pd.DataFrame, groups: NDArray[np.int64], options: dict[str, Any]) -> pd.DataFrame:
@@ -166,12 +216,8 @@ def _examples(
     test: Sequence[Protein],
     logits: Sequence[NDArray[np.float32]],
     scores: pd.DataFrame,
-    thirds: pd.DataFrame,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of a few proteins at the median and the upper quartile of precision, and one's third residues.
-
-    Proteins are not the best ones: the longest within each of three quantiles of precision.
-    """
+    """Arrays of a few proteins, not of the best ones: the longest at each of three quantiles of precision."""
     known = scores.reset_index(drop=True).dropna(subset=["precision_all_L5"])
     chosen = []
     for quantile in np.linspace(0.25, 0.75, _EXAMPLES):
@@ -188,15 +234,29 @@ def _examples(
         arrays[f"true_{place}"] = test[i].distances_angstrom
         arrays[f"probabilities_{place}"] = _softmax(logits[i]).astype(np.float16)
     arrays["edges_angstrom"] = network.distogram.edges_angstrom.numpy()
-    if thirds["n"].max() > 0:
-        name = thirds.sort_values("n", ascending=False)["name"].iloc[0]
-        row = next(i for i, protein in enumerate(test) if protein.name == name)
-        arrays["thirds_name"] = np.array([name])
-        true, contact = test[row].distances_angstrom, distances_of_logits(logits[row], network.distogram).contact
-        pairs = true_contacts_predicted(contact, true.astype(np.float64))
-        arrays["thirds_pairs"], arrays["thirds_true"] = pairs, true
-        arrays["thirds_effects"] = third_residue_effects(network, test[row], pairs).astype(np.float32)
     return arrays
+
+
+def _thirds_example(
+    network: DistanceNetwork, test: Sequence[Protein], thirds: pd.DataFrame, seed: int
+) -> dict[str, NDArray[Any]]:
+    """Third residues of the protein with most pairs of contact and bridging residue, as much told as any was."""
+    most = thirds[thirds["told_share"] == thirds["told_share"].max()].sort_values("n", ascending=False).iloc[0]
+    if most["n"] == 0:
+        return {}
+    protein = next(each for each in test if each.name == most["name"])
+    pairs, effects = found_contacts(network, _told_for_thirds(protein, most["told_share"], seed))
+    return {
+        "thirds_name": np.array([protein.name]),
+        "thirds_pairs": pairs,
+        "thirds_true": protein.distances_angstrom,
+        "thirds_effects": effects.astype(np.float32),
+    }
+
+
+def _told_for_thirds(protein: Protein, share: float, seed: int) -> Protein:
+    # A stream of its own for each protein: any of them can be drawn again.
+    return told_contacts(protein, share, stream(seed, "protein", "thirds", protein.name))
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

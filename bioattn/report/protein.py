@@ -22,6 +22,7 @@ from bioattn.plot.protein import (
     network_scores,
     third_effects,
     third_map,
+    told_precision,
 )
 from bioattn.plot.training import training_curves
 from bioattn.report.blocks import Block, Code, Fact, Facts, Heading, Pictures, Points, Section, Text, picture
@@ -92,6 +93,8 @@ def build_protein_report(results: str | Path, config: ProteinConfig) -> str:
             Section("scores", "Distances of held-out chains", _scores(folder)),
             Section("training", "Training", _training(root, config)),
         ]
+        if config.trunk.most_told > 0:
+            sections.append(Section("told", "Told some contacts", _told(folder)))
         if "trunk" in config.trunk.variants:
             sections += [
                 Section("triangles", "What each part is needed for", _necessity(folder)),
@@ -305,6 +308,41 @@ def _training(root: Path, config: ProteinConfig) -> list[Block]:
     return [Pictures([drawn]), plain_table("training", "Trained networks", pd.DataFrame(rows))]
 
 
+def _told(folder: Path) -> list[Block]:
+    table, compared = read_tsv(folder / "told.tsv"), read_tsv(folder / "told_differences.tsv")
+    blocks: list[Block] = [
+        Text(
+            "What networks make of contacts that they are told, as cross-linking or the structure of a relative gives "
+            "them. They are drawn from the true ones, the same for all networks. Judged are the pairs away from these: "
+            "a pair whose two residues are each within two of a told pair's does not count. From one pair to another "
+            "there is no way but triangles."
+        ),
+        Pictures(
+            [
+                picture(
+                    told_precision(table, names=NETWORKS),
+                    alt="Lines: precision by the share of contacts that are told",
+                    caption="Best L/5 of the pairs that count. Bars: 95 %, over groups of related chains.",
+                )
+            ]
+        ),
+    ]
+    if len(compared):
+        shown = compared[compared["told_share"] > 0]
+        rows = pd.DataFrame(
+            {
+                "told": [percent(share) for share in shown["told_share"]],
+                "trunk less": [NETWORKS[str(name)] for name in shown["network"]],
+                "score": [_TITLES[str(name)] for name in shown["score"]],
+                "difference": [
+                    with_interval(r["difference"], r["ci_low"], r["ci_high"]) for r in shown.to_dict("records")
+                ],
+            }
+        )
+        blocks.append(plain_table("told", "Trunk less the other, on the same pairs", rows))
+    return blocks
+
+
 def _necessity(folder: Path) -> list[Block]:
     table, blocks, heads = (read_tsv(folder / f"{name}.tsv") for name in ("differences", "blocks", "heads"))
     kept = list(_TITLES)
@@ -350,32 +388,36 @@ def _with_intervals(heads: pd.DataFrame) -> pd.DataFrame:
 
 def _thirds(folder: Path) -> list[Block]:
     thirds, summary = read_tsv(folder / "thirds.tsv"), read_tsv(folder / "thirds_summary.tsv")
-    rows = summary.set_index("score")
     arrays = _arrays(folder / "examples.npz")
-    found = {name: with_interval(*rows.loc[name, ["mean", "ci_low", "ci_high"]]) for name in rows.index}
-    text = (
-        f"Without its triangles through a residue that touches both ends, the log odds of a predicted contact fall by "
-        f"{found['bridging']}; without those through one that is as near in the chain and does not, by "
-        f"{found['matched']}: a difference of "
-        f"{found['difference']} over {int(float(summary['n'].max()))} held-out chains, "
-        f"{int(thirds['n'].sum()):,} pairs of contact and residue."
-    )
-    pictures = [
-        picture(
-            third_effects(thirds),
-            alt="Dots: fall of log odds without bridging against matched residues",
-            caption="A dot for each chain. Above the line: residues that bridge a contact matter more.",
+    texts, pictures = [], []
+    told = ""
+    for share in sorted(summary["told_share"].unique()):
+        part, each = summary[summary["told_share"] == share], thirds[thirds["told_share"] == share]
+        rows = part.set_index("score")
+        found = {name: with_interval(*rows.loc[name, ["mean", "ci_low", "ci_high"]]) for name in rows.index}
+        told = f"Told {percent(share)} of the contacts" if share > 0 else "Told no contact"
+        texts.append(
+            f"{told}: the log odds of a predicted contact fall by {found['bridging']} without its triangles through a "
+            f"residue that touches both ends; by {found['matched']} without those through one that is as near in the "
+            f"chain and does not. Difference: {found['difference']} over {int(part['n'].max())} held-out chains, "
+            f"{int(each['n'].sum()):,} pairs of contact and residue."
         )
-    ]
+        pictures.append(
+            picture(
+                third_effects(each),
+                alt="Dots: fall of log odds without bridging against matched residues",
+                caption=f"{told}. A dot for each chain. Above the line: residues that bridge a contact matter more.",
+            )
+        )
     if "thirds_effects" in arrays:
         pictures.append(
             picture(
                 third_map(arrays["thirds_effects"], arrays["thirds_pairs"], arrays["thirds_true"]),
                 alt="Map: fall of the log odds of contacts without each third residue",
-                caption=f"{arrays['thirds_name'][0]}, the chain with most such pairs.",
+                caption=f"{arrays['thirds_name'][0]}, the chain with most such pairs. {told}.",
             )
         )
-    return [Text(text), Pictures(pictures)]
+    return [*map(Text, texts), Pictures(pictures)]
 
 
 def _probe(folder: Path) -> list[Block]:
@@ -439,15 +481,16 @@ def _methods(config: ProteinConfig) -> list[str]:
         f"pairs {trunk.d_pair} wide; every network sees 7 residues on either side of each. Training: "
         f"cross-entropy of distance bins of one angstrom and {trunk.contact_weight:g} times that of contact or none of "
         f"pairs six or more apart, stretches of at most {trunk.crop} residues, at most "
-        f"{trunk.epochs} epochs; the epoch with the lowest validation loss is kept."
+        f"{trunk.epochs} epochs; in each of them half of the chains are told up to {percent(trunk.most_told)} of their "
+        "contacts; the epoch with the lowest validation loss is kept."
     )
     judged = (
         "Intervals are bootstraps over groups of related chains. lDDT: share of pairs truly within 15 angstrom whose "
         "expected distance is right to 0.5, 1, 2 and 4 angstrom (mean). Violations: triangles of most probable "
         "distances that no three points in space have, beyond 1.5 widths of a bin, which rounding may add up to. Third "
-        "residues: one residue at a time is cut out of all triangles; contacts are the true ones among the L best "
-        "predicted; a residue bridges one if it touches both ends and is three or more from both in the chain; matched "
-        "are residues as far from the nearer end in the chain that do not."
+        "residues: one at a time is cut out of the triangles of one pair, all else as it was; contacts are the true "
+        "ones among the L best predicted; a residue bridges one if it touches both ends and is three or more from both "
+        "in the chain; matched are residues as far from the nearer end in the chain that do not."
     )
     return [*([families] if config.families else []), *([networks, judged] if config.chains else [])]
 

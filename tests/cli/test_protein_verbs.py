@@ -93,7 +93,11 @@ def test_networks_are_judged_and_looked_into(work: Path):
     assert set(read_tsv(folder / "differences.tsv")["network"]) == {"no_triangles", "window"}
     n = json.loads((folder / "summary.json").read_text())["n_test"]
     assert len(read_tsv(folder / "proteins.tsv")) == 3 * n
-    assert len(read_tsv(folder / "thirds.tsv")) == min(TINY.inside_chains, n)
+    assert len(read_tsv(folder / "thirds.tsv")) == 2 * min(TINY.inside_chains, n)
+    assert set(read_tsv(folder / "thirds_summary.tsv")["told_share"]) == {0.0, 0.3}
+    told = read_tsv(folder / "told.tsv")
+    assert told["told_share"].unique().tolist() == [0.0, 0.1, 0.2, 0.3] and len(told) == 4 * 3 * 2
+    assert len(read_tsv(folder / "told_differences.tsv")) == 4 * 2 * 2
     assert len(read_tsv(folder / "heads.tsv")) == 2 * (2 + 2 * 3 + 2)
     assert set(read_tsv(folder / "probe.tsv")["network"]) == {"trunk", "untrained"}
     assert sorted(p.name for p in (work / "results" / "trunks" / "trunk").iterdir())[:1] == ["history.json"]
@@ -105,7 +109,14 @@ def test_the_page_holds_everything_and_needs_nothing(work: Path):
     text = (work / "results" / "report.html").read_text()
     assert read_tsv(work / "results" / "rejected.tsv")["name"].tolist() == ["lost", "gone"]
     assert "Family lost" in text and 'id="family-lost"' not in text
-    for words in ("Family made", "Many chains", "What each part is needed for", "Third residues", "gone.pdb"):
+    for words in (
+        "Family made",
+        "Many chains",
+        "Told some contacts",
+        "What each part is needed for",
+        "Third residues",
+        "gone.pdb",
+    ):
         assert words in text
     assert text.count("data:image/svg+xml") >= 15 and not re.search(r'(src|href)="(?!#|data:)', text)
 

@@ -66,8 +66,11 @@ class PairFeatures(nn.Module):
         around = self.around(single, keep)
         z = self.left(around)[:, :, None] + self.right(around)[:, None] + self.positions(index)
         if self.embed_pair is not None:
-            if pair is None:
-                raise ConfigError("this network was built for features of pairs, and was given none")
+            found = 0 if pair is None else pair.shape[-1]
+            if found != self.embed_pair.in_features:
+                raise ConfigError(
+                    f"this network was built for {self.embed_pair.in_features} features of pairs, and was given {found}"
+                )
             z = z + self.embed_pair(pair)
         return F.gelu(self.middle(F.gelu(z)))
 

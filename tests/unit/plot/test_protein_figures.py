@@ -70,6 +70,19 @@ def test_knock_out_maps_mark_bridging_residues():
     assert ax.images[0].get_array()[0, 4] == 2.0
 
 
+def test_told_contacts_have_a_line_for_each_network():
+    """Precision by the share in percent; other scores are left out."""
+    rows = [
+        (share, network, score, mean, mean - 0.1, mean + 0.1)
+        for share, mean in ((0.0, 0.2), (0.3, 0.6)) for network in ("trunk", "window")
+        for score in ("lddt", "precision_all_L5")
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["told_share", "network", "score", "mean", "ci_low", "ci_high"])
+    ax = protein.told_precision(table, names={"trunk": "pair trunk"})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pair trunk", "window"]
+    assert ax.lines[0].get_xdata().tolist() == [0, 30] and ax.lines[0].get_ydata().tolist() == [0.2, 0.6]
+
+
 def test_distograms_show_pairs_from_near_to_far():
     """The line stands at the true distance; bars sum to one."""
     n, edges = 15, np.arange(4.0, 21.0)

@@ -8,6 +8,7 @@ from toy_protein import network, places, proteins
 
 from bioattn.data.structure import pair_distances
 from bioattn.nn.pair.distogram import Distogram
+from bioattn.protein.batches import told_contacts
 from bioattn.protein.evaluate import (
     calibration,
     differences,
@@ -17,6 +18,8 @@ from bioattn.protein.evaluate import (
     precision_all,
     predicted_violations,
     score_protein,
+    score_untold,
+    untold_distances,
 )
 from bioattn.protein.network import EDGES_ANGSTROM
 
@@ -53,6 +56,25 @@ def test_lddt_is_that_of_a_loop():
     ]  # fmt: skip
     assert lddt(predicted, true) == pytest.approx(np.mean(hits)) and 0.2 < np.mean(hits) < 0.9
     assert np.isnan(lddt(predicted, np.full((31, 31), 40.0)))
+
+
+def test_pairs_that_are_told_and_those_next_to_them_do_not_count():
+    """By a loop: neither residue more than two from a told pair's; a predictor of these alone finds nothing."""
+    protein = proteins(47)[0]
+    told = told_contacts(protein, 0.3, np.random.default_rng(1))
+    assert told.told is not None and told.told.any()
+    known = untold_distances(told)
+    where = np.argwhere(told.told)
+    for i in range(47):
+        for j in range(47):
+            near = any(abs(i - a) <= 2 and abs(j - b) <= 2 for a, b in where)
+            assert np.isnan(known[i, j]) == near
+    true = protein.distances_angstrom.astype(float)
+    assert score_untold(sure(true), told, DISTOGRAM)["precision_all_L5"] == 1
+    elsewhere = sure(np.where(np.isnan(known), 5.0, np.where(true < 8, 15.0, true)))
+    assert score_untold(elsewhere, told, DISTOGRAM)["precision_all_L5"] < 0.2
+    assert score_protein(elsewhere, told, DISTOGRAM)["precision_all_L5"] > 0.5
+    assert np.array_equal(untold_distances(protein), true)
 
 
 def test_impossible_distances_are_counted_and_rounding_is_not():

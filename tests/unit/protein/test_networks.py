@@ -11,7 +11,7 @@ from toy_protein import TINY, network, proteins
 from bioattn.data.residues import AMINO_ACIDS
 from bioattn.errors import ConfigError, DataError
 from bioattn.nn.pair.network import WindowNetwork
-from bioattn.protein.batches import ProteinBatches, collate, substitution_table
+from bioattn.protein.batches import ProteinBatches, ProteinData, collate, substitution_table
 from bioattn.protein.network import (
     EDGES_ANGSTROM,
     LEFT_OUT,
@@ -102,6 +102,52 @@ def test_substitutions_replace_residues_by_similar_ones():
     assert np.allclose(table.sum(1), 1) and (np.diag(table) == 0).all()
     leucine = table[AMINO_ACIDS.index("L")]
     assert leucine[AMINO_ACIDS.index("I")] > 5 * leucine[AMINO_ACIDS.index("D")]
+
+
+def test_contacts_are_told_to_half_of_the_chains():
+    """True contacts six or more apart in both orders, up to the asked share, as the last feature of pairs.
+
+    Other ones in each epoch and the same again; validation chains are told once, whole chains without a seed nothing.
+    """
+    some = proteins(*[40] * 80)
+    batches = ProteinBatches(some, 80, seed=2, most_told=0.4)
+    seen = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        (batch,) = list(batches)
+        assert batch.pair.shape == (80, 40, 40, 1) and (batch.pair == batch.pair.transpose(1, 2)).all()
+        told, apart = batch.pair[..., 0] == 1, torch.ones(40, 40).triu(6).bool()
+        assert (batch.distances_angstrom[told] < 8).all() and not told.tril(5).triu(-5).any()
+        contacts = ((batch.distances_angstrom < 8) & apart).sum((1, 2))
+        seen.append(((told & apart).sum((1, 2)) / contacts).numpy())
+    assert 0.3 < (seen[0] > 0).mean() < 0.6 and seen[0].max() < 0.6
+    assert seen[0][seen[0] > 0].mean() == pytest.approx(0.2, abs=0.06)
+    assert (seen[0] == seen[2]).all() and (seen[0] != seen[1]).any()
+    data = ProteinData(some, some, batch_size=80, crop=None, seed=2, most_told=0.4)
+    (first,), (again,) = list(data.val_dataloader()), list(data.val_dataloader())
+    assert torch.equal(first.pair, again.pair) and 0.3 < first.pair.amax((1, 2, 3)).mean() < 0.6
+    assert not next(iter(ProteinBatches(some, 80, most_told=0.4))).pair.any()
+
+
+def test_what_is_told_stands_beside_couplings_and_is_cropped_with_them():
+    """The last feature; a network without triangles takes it for the pair itself and for no other, a trunk does not."""
+    plain = proteins(20)[0]
+    couplings = np.random.default_rng(0).normal(size=(20, 20, 2)).astype(np.float32)
+    told = np.zeros((20, 20), dtype=bool)
+    told[3, 12] = told[12, 3] = True
+    protein = plain._replace(pair=couplings, told=told)
+    batch = collate([protein], [2], 11)
+    assert protein.n_pair_features == 3
+    assert np.array_equal(batch.pair[0, :, :, :2].numpy(), couplings[2:13, 2:13])
+    assert batch.pair[0, :, :, 2].nonzero().tolist() == [[1, 10], [10, 1]]
+    for variant, others in (("window", False), ("no_triangles", False), ("trunk", True)):
+        made = build_network(variant, TINY, n_single=20, n_pair=1, seed=1).eval()
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        before, after = (predict_logits(made, [p])[0] for p in (plain, plain._replace(told=told)))
+        changed = np.abs(before - after).max(-1) > 1e-6
+        assert changed[3, 12] and changed[12, 3] and (changed.sum() > 2) == others
 
 
 def test_every_chain_is_seen_once_in_an_epoch():
@@ -219,8 +265,8 @@ def test_mistakes_are_named(tmp_path: Path):
 
 def test_features_of_pairs_must_be_given():
     """A network built for couplings refuses chains without."""
-    made = build_network("trunk", TINY, n_single=20, n_pair=1, seed=1)
-    with pytest.raises(ConfigError, match="built for features of pairs, and was given none"):
+    made = build_network("trunk", TINY, n_single=20, n_pair=2, seed=1)
+    with pytest.raises(ConfigError, match="built for 2 features of pairs, and was given 1"):
         predict_logits(made.eval(), proteins(9))
 
 
