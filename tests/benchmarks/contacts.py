@@ -151,12 +151,20 @@ def chains(scale: Scale) -> Iterator[Row]:
             )
     for row in found["differences"].to_dict("records"):
         if row["score"] in SCORES:
-            yield _difference(row, scale.judge, case)
-    third = found["thirds_summary"].set_index("score").loc["difference"]
-    judged = Threshold("at least", 0.0) if scale.judge else None
-    told = f"mean {third['mean']:.3f}, to {third['ci_high']:.3f}"
-    what = f"fall of log odds without bridging less matched residues, lower end: {int(third['n'])} test chains"
-    yield Row("chains", what, None, None, None, third["ci_low"], told, judged)
+            yield _difference(row, scale.judge and (row["network"], row["score"]) in _JUDGED, case)
+    for row in found["told_differences"].to_dict("records"):
+        if row["told_share"] > 0:
+            judge = scale.judge and (row["network"], row["score"]) == ("no_triangles", "precision_all_L5")
+            yield _difference(row, judge, f"told {row['told_share']:.0%} of contacts, away from these")
+    summary = found["thirds_summary"]
+    for third in summary[summary["score"] == "difference"].to_dict("records"):
+        judged = Threshold("at least", 0.0) if scale.judge else None
+        told = f"mean {third['mean']:.3f}, to {third['ci_high']:.3f}"
+        what = (
+            f"fall of log odds without bridging less matched residues, lower end: {int(third['n'])} test chains, told "
+            f"{third['told_share']:.0%} of contacts"
+        )
+        yield Row("chains", what, None, None, None, third["ci_low"], told, judged)
     for name, row in found["probe"].set_index("network").iterrows():
         told = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
         yield Row("chains", f"logistic probe on heads, {name}, precision at L/5", None, None, None, row["mean"], told)
@@ -167,15 +175,15 @@ SCORES = {
     "precision_all_L5": "precision at L/5", "precision_long_L5": "long-range precision at L/5", "lddt": "lDDT",
     "log_loss": "loss", "violation_rate": "violated triangles",
 }  # fmt: skip
+#: Networks and scores whose difference to the trunk is asked to be one.
+_JUDGED = (("window", "precision_all_L5"), ("no_triangles", "violation_rate"))
 
 
 def _difference(row: dict[str, Any], judge: bool, case: str) -> Row:
     """The end of an interval that decides: the lower one where more is better, the upper one where less is."""
     less = row["score"] in ("log_loss", "violation_rate")
     end, word = (row["ci_high"], "upper") if less else (row["ci_low"], "lower")
-    judged = None
-    if judge and (row["network"], row["score"]) in (("window", "precision_all_L5"), ("no_triangles", "violation_rate")):
-        judged = Threshold("at most" if less else "at least", 0.0)
+    judged = Threshold("at most" if less else "at least", 0.0) if judge else None
     told = f"mean {row['difference']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
     words = f"trunk less {NETWORKS[row['network']]}, {SCORES[row['score']]}, {word} end: {case}"
     return Row("chains", words, None, None, None, end, told, judged)
