@@ -1057,17 +1057,18 @@ class ChainsConfig(Section):
 
 
 #: Networks over many chains; `bioattn.protein.network` says what each is.
-TrunkVariant = Literal["trunk", "no_triangles", "no_multiplication", "no_attention", "no_single", "window"]
+TrunkVariant = Literal["trunk", "told", "no_triangles", "no_multiplication", "no_attention", "no_single", "window"]
 
 
 class TrunkConfig(OptimisationConfig):
     """The pair trunk over many chains, and the networks that it is compared with."""
 
     variants: list[TrunkVariant] = Field(
-        ["trunk", "no_triangles", "window"],
+        ["trunk", "told", "no_triangles", "window"],
         min_length=1,
-        description="trunk: all parts; no_...: without triangle updates, without triangle multiplication, without "
-        "triangle attention, without attention between residues; window: a network without attention",
+        description="trunk: all parts; told: the same, told some contacts in training; no_...: without triangle "
+        "updates, without triangle multiplication, without triangle attention, without attention between residues; "
+        "window: a network without attention",
     )
     seed: int = Field(1, ge=0, description="initial weights, order of chains, crops, dropout")
     d_model: int = Field(64, ge=4, description="width of residues")
@@ -1095,10 +1096,10 @@ class TrunkConfig(OptimisationConfig):
     )
     most_told: float = Field(
         0.3,
-        ge=0,
+        gt=0,
         lt=1,
-        description="largest share of true contacts that training tells the network, drawn anew in each epoch for half "
-        "of the chains; the others are told none",
+        description="of the variant told: largest share of true contacts that training tells, drawn anew in each epoch "
+        "for half of the chains; the others are told none",
     )
     epochs: int = Field(24, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")

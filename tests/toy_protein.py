@@ -14,7 +14,7 @@ from bioattn.protein.network import EDGES_ANGSTROM
 
 #: Smallest settings that still have every part.
 TINY = TrunkConfig(
-    variants=["trunk", "no_triangles", "window"], d_model=8, d_pair=6, n_blocks=2, n_heads=2, n_pair_heads=3,
+    variants=["trunk", "told", "no_triangles", "window"], d_model=8, d_pair=6, n_blocks=2, n_heads=2, n_pair_heads=3,
     d_pair_head=2, d_hidden=5, dropout=0.1, crop=13, epochs=2, batch_size=4, inside_chains=5, probe_chains=4,
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Chains as batches for the pair trunk: alike in length, cropped, padded, in an order that seed and epoch decide.
 
-Beside what it finds in a sequence, a network can be told some contacts, as cross-linking or a relative's structure give
-them. In training they are drawn from the true ones, for every other chain; so it learns to do with none, and with some.
+Beside what it finds in a sequence, a network can be told some contacts, as cross-linking or a relative's structure
+give them. In training they are drawn from the true ones, for half of the chains; so it learns to do with and without.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Protein(NamedTuple):
     pair : ndarray, float32, shape (L, L, features) or None
         Couplings of an alignment.
     told : ndarray, bool, shape (L, L) or None
-        Pairs that the network is told to be contacts, in both orders; None: no pair.
+        Pairs that the network is told to be contacts, in both orders; None: for networks that are told none.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Protein(NamedTuple):
     @property
     def n_pair_features(self) -> int:
         """Features of a pair as networks see it: couplings, and whether it is told to be a contact."""
-        return 1 if self.pair is None else self.pair.shape[-1] + 1
+        return (0 if self.pair is None else self.pair.shape[-1]) + (self.told is not None)
 
 
 def protein_of(chain: Chain) -> Protein:
@@ -66,10 +66,17 @@ def told_contacts(protein: Protein, share: float, draw: np.random.Generator) -> 
     return protein._replace(told=told)
 
 
-def _some_told(protein: Protein, most_told: float, draw: np.random.Generator) -> Protein:
-    """Of every other protein a share of contacts is told, any up to the most."""
-    every_other, share = draw.random(2)
-    return told_contacts(protein, most_told * share, draw) if most_told > 0 and every_other < 0.5 else protein
+def told_nothing(protein: Protein) -> Protein:
+    """The protein for a network that can be told contacts, and is told none."""
+    return protein._replace(told=np.zeros(protein.distances_angstrom.shape, dtype=np.bool_))
+
+
+def _some_told(protein: Protein, most_told: float | None, draw: np.random.Generator) -> Protein:
+    """Of half of the proteins a share of contacts is told, any up to the most."""
+    if most_told is None:
+        return protein
+    half, share = draw.random(2)
+    return told_contacts(protein, most_told * share, draw) if half < 0.5 else told_nothing(protein)
 
 
 class ProteinBatch(NamedTuple):
@@ -79,10 +86,10 @@ class ProteinBatch(NamedTuple):
     residue_index: Tensor
     keep: Tensor
     distances_angstrom: Tensor
-    pair: Tensor
+    pair: Tensor | None
 
     @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What networks take, in their order."""
         return self.single, self.residue_index, self.keep, self.pair
 
@@ -95,12 +102,13 @@ def collate(proteins: Sequence[Protein], starts: Sequence[int] | None = None, cr
     n, longest = len(proteins), max(lengths)
     single = np.zeros((n, longest, proteins[0].single.shape[1]), dtype=np.float32)
     distances = np.full((n, longest, longest), np.nan, dtype=np.float32)
-    pair = np.zeros((n, longest, longest, proteins[0].n_pair_features), dtype=np.float32)
+    features = proteins[0].n_pair_features
+    pair = np.zeros((n, longest, longest, features), dtype=np.float32)
     for row, (protein, part, length) in enumerate(zip(proteins, parts, lengths, strict=True)):
         single[row, :length] = protein.single[part]
         distances[row, :length, :length] = protein.distances_angstrom[part, part]
         if protein.pair is not None:
-            pair[row, :length, :length, :-1] = protein.pair[part, part]
+            pair[row, :length, :length, : protein.pair.shape[-1]] = protein.pair[part, part]
         if protein.told is not None:
             pair[row, :length, :length, -1] = protein.told[part, part]
     return ProteinBatch(
@@ -108,7 +116,7 @@ def collate(proteins: Sequence[Protein], starts: Sequence[int] | None = None, cr
         torch.arange(longest).expand(n, longest) + torch.tensor(starts)[:, None],
         torch.arange(longest) < torch.tensor(lengths)[:, None],
         torch.from_numpy(distances),
-        torch.from_numpy(pair),
+        torch.from_numpy(pair) if features else None,
     )
 
 
@@ -142,8 +150,8 @@ class ProteinBatches:
         Of order, crops, substitutions and what is told; None gives whole chains by length, as they are.
     substitutions : float
         Share of residues that are replaced by similar ones.
-    most_told : float
-        Largest share of contacts that is told, of every other chain.
+    most_told : float or None
+        Largest share of contacts that is told, of half of the chains; None for networks that are told none.
     """
 
     def __init__(
@@ -154,7 +162,7 @@ class ProteinBatches:
         crop: int | None = None,
         seed: int | None = None,
         substitutions: float = 0.0,
-        most_told: float = 0.0,
+        most_told: float | None = None,
     ) -> None:
         self.proteins, self.batch_size, self.crop, self.seed = proteins, batch_size, crop, seed
         self.substitutions, self.most_told = substitutions, most_told
@@ -237,7 +245,7 @@ class ProteinData(pl.LightningDataModule):
         crop: int | None,
         seed: int,
         substitutions: float = 0.0,
-        most_told: float = 0.0,
+        most_told: float | None = None,
     ) -> None:
         super().__init__()
         self.train_batches = ProteinBatches(

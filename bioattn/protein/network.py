@@ -18,7 +18,7 @@ from bioattn.errors import ConfigError, DataError
 from bioattn.io.weights import load_weights, save_weights
 from bioattn.nn.pair.distogram import contact_log_probabilities
 from bioattn.nn.pair.network import DistanceNetwork, WindowNetwork
-from bioattn.protein.batches import Protein, ProteinBatch, ProteinData, collate
+from bioattn.protein.batches import Protein, ProteinBatch, ProteinData, collate, told_nothing
 from bioattn.protein.contacts import LEAST_SEPARATION
 from bioattn.protein.plan import check_memory
 from bioattn.rng import stream_seed
@@ -32,12 +32,15 @@ EDGES_ANGSTROM = torch.arange(4.0, 21.0)
 #: Parts of a block that a variant leaves out; None: no trunk at all.
 LEFT_OUT: dict[str, tuple[str, ...] | None] = {
     "trunk": (),
+    "told": (),
     "no_triangles": ("outgoing", "incoming", "starting", "ending"),
     "no_multiplication": ("outgoing", "incoming"),
     "no_attention": ("starting", "ending"),
     "no_single": ("single",),
     "window": None,
 }
+#: The trunk that training tells some contacts.
+TOLD = "told"
 #: Columns of the history of a training, one row per epoch.
 HISTORY = ("epoch", "step", "learning_rate", "train_loss", "validation_loss", "seconds")
 #: Settings that a network is built from.
@@ -168,6 +171,9 @@ def fit_distances(
             f"protein.trunk.batch_size is {config.batch_size} but there are {len(train)} training chains: set it to at "
             f"most {len(train)}"
         )
+    most_told = config.most_told if variant == TOLD else None
+    if most_told is not None:
+        train, validation = ([told_nothing(protein) for protein in part] for part in (train, validation))
     first = train[0]
     sizes = {"n_single": first.single.shape[1], "n_pair": first.n_pair_features}
     network = build_network(variant, config, seed=stream_seed(config.seed, "protein", "init"), **sizes)
@@ -182,7 +188,7 @@ def fit_distances(
         crop=config.crop,
         seed=stream,
         substitutions=config.substitutions,
-        most_told=config.most_told,
+        most_told=most_told,
     )
     settings = config.model_dump(mode="json", exclude={"variants", "threads", "inside_chains", "probe_chains"})
     module = DistanceModule(
@@ -258,7 +264,7 @@ def predict_logits(network: nn.Module, proteins: Sequence[Protein]) -> list[NDAr
     for start in range(0, len(order), _EVALUATION_BATCH):
         rows = order[start : start + _EVALUATION_BATCH]
         batch = collate([proteins[row] for row in rows])
-        logits = network(*(x.to(device) for x in batch.inputs))
+        logits = network(*(None if x is None else x.to(device) for x in batch.inputs))
         for row, found in zip(rows, logits.float().cpu().numpy(), strict=True):
             n = len(proteins[row].single)
             made[row] = found[:n, :n]

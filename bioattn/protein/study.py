@@ -12,7 +12,7 @@ from bioattn.config import ProteinConfig
 from bioattn.errors import DataError
 from bioattn.nn.pair.distogram import Distogram
 from bioattn.nn.pair.network import DistanceNetwork
-from bioattn.protein.batches import Protein, told_contacts
+from bioattn.protein.batches import Protein, told_contacts, told_nothing
 from bioattn.protein.evaluate import (
     calibration,
     differences,
@@ -28,11 +28,13 @@ from bioattn.protein.inside import (
     knock_out_thirds,
     probe_heads,
 )
-from bioattn.protein.network import build_network, predict_logits
+from bioattn.protein.network import TOLD, build_network, predict_logits
 from bioattn.rng import stream, stream_seed
 
 #: The network that is looked into, and compared with the others.
 BASE = "trunk"
+#: The network that can be told contacts, where it is told none.
+TOLD_NOTHING = "told_nothing"
 #: What test chains are told, in parts of the most that training told.
 _TOLD_PARTS = (0.0, 1 / 3, 2 / 3, 1.0)
 #: Example proteins in figures.
@@ -42,9 +44,10 @@ _EXAMPLES = 3
 class Study(NamedTuple):
     """Tables by name, arrays of example proteins, and a summary that JSON can hold.
 
-    Tables: `proteins` (network, name, scores of each), `scores`, `differences` (network, score, ...), `calibration`;
-    `told` and `told_differences` (told_share, network, score, ...) of networks that are told some contacts, over pairs
-    away from these; of the trunk `blocks`, `heads`, `thirds`, `thirds_summary`, `probe_heads`, `probe`.
+    Tables: `proteins` (network, name, scores of each), `scores`, `differences` (network, score, ...), `calibration`; of
+    the trunk `blocks`, `heads`, `probe_heads`, `probe`; of the trunk that is told contacts `told` and
+    `told_differences` (told_share, network, score, ...), over pairs away from these; of both `thirds` and
+    `thirds_summary`.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -84,7 +87,7 @@ def study(
     rows, curves = [], []
     logits: dict[str, list[NDArray[np.float32]]] = {}
     for name, network in networks.items():
-        logits[name] = predict_logits(network, test)
+        logits[name] = predict_logits(network, [told_nothing(p) for p in test] if name == TOLD else test)
         contacts = []
         distogram = network.distogram
         assert isinstance(distogram, Distogram)
@@ -100,79 +103,113 @@ def study(
         "scores": mean_scores(proteins, groups, **options),
         "calibration": pd.concat(curves, ignore_index=True),
     }
-    told = _told(networks, test, groups, config, options)
-    if told is not None:
-        tables["told"], tables["told_differences"] = told
     summary: dict[str, Any] = {"n_test": len(test), "n_groups": int(len(np.unique(groups)))}
     arrays: dict[str, NDArray[Any]] = {}
-    trunk = networks.get(BASE)
+    draw = stream(config.seed, "protein", "inside")
+    n = min(config.trunk.inside_chains, len(test))
+    chosen = np.sort(draw.choice(len(test), n, replace=False))
+    some = [test[i] for i in chosen]
+    trunk, told = networks.get(BASE), networks.get(TOLD)
+    if told is not None:
+        tables |= _told(told, logits, test, groups, config, options)
+    if trunk is not None or told is not None:
+        tables |= _thirds(networks, some, groups[chosen], config, progress)
+        arrays |= _thirds_example(networks, some, tables["thirds"], config.seed)
     if trunk is not None:
         assert isinstance(trunk, DistanceNetwork)
         tables["differences"] = differences(proteins, groups, base=BASE, **options)
-        inside = _inside(trunk, test, groups, probe_train, config, progress)
-        tables |= inside.tables
-        summary |= inside.summary
-        arrays = _examples(trunk, test, logits[BASE], proteins[proteins["network"] == BASE])
-        arrays |= _thirds_example(trunk, test, tables["thirds"], config.seed)
+        tables |= _inside(trunk, some, groups[chosen], probe_train, config)
+        summary |= {"n_inside": n, "n_probe_train": len(probe_train)}
+        arrays |= _examples(trunk, test, logits[BASE], proteins[proteins["network"] == BASE])
     return Study(tables, arrays, summary)
 
 
 def _told(
-    networks: Mapping[str, nn.Module],
+    network: nn.Module,
+    logits: Mapping[str, list[NDArray[np.float32]]],
     test: Sequence[Protein],
     groups: NDArray[np.int64],
     config: ProteinConfig,
     options: dict[str, Any],
-) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Scores and differences of networks that are told shares of contacts; None if training tells none."""
-    if config.trunk.most_told == 0:
-        return None
+) -> dict[str, pd.DataFrame]:
+    """Scores of the network that is told shares of contacts, of itself and of others that are told none; differences.
+
+    All of them on the same pairs.
+    """
+    distogram = network.distogram
+    assert isinstance(distogram, Distogram)
     scores, compared = [], []
     for part in _TOLD_PARTS:
         share = round(part * config.trunk.most_told, 6)
         draw = stream(config.seed, "protein", "told", str(share))
         told = [told_contacts(protein, share, draw) for protein in test]
-        rows = []
-        for name, network in networks.items():
-            distogram = network.distogram
-            assert isinstance(distogram, Distogram)
-            for protein, found in zip(told, predict_logits(network, told), strict=True):
-                rows.append({"network": name, "name": protein.name, **score_untold(found, protein, distogram)})
-        table = pd.DataFrame(rows)
+        made = {TOLD: predict_logits(network, told), TOLD_NOTHING: logits[TOLD]}
+        made |= {name: found for name, found in logits.items() if name != TOLD}
+        table = pd.DataFrame(
+            {"network": name, "name": protein.name, **score_untold(found, protein, distogram)}
+            for name, each in made.items()
+            for protein, found in zip(told, each, strict=True)
+        )
         scores.append(mean_scores(table, groups, **options).assign(told_share=share))
-        if BASE in networks:
-            compared.append(differences(table, groups, base=BASE, **options).assign(told_share=share))
-    return pd.concat(scores, ignore_index=True), pd.concat(compared, ignore_index=True) if compared else pd.DataFrame()
+        compared.append(differences(table, groups, base=TOLD, **options).assign(told_share=share))
+    return {
+        "told": pd.concat(scores, ignore_index=True),
+        "told_differences": pd.concat(compared, ignore_index=True),
+    }
+
+
+def _thirds(
+    networks: Mapping[str, nn.Module],
+    some: Sequence[Protein],
+    groups: NDArray[np.int64],
+    config: ProteinConfig,
+    progress: Callable[[str], Callable[[int, int], None] | None],
+) -> dict[str, pd.DataFrame]:
+    """Third residues in the trunk, and in that which is told contacts, with and without any."""
+    cases = [(name, share) for name, share in ((BASE, 0.0), (TOLD, 0.0), (TOLD, config.trunk.most_told))]
+    cases = [case for case in cases if case[0] in networks]
+    bar = progress("third residues")
+    tables, summaries = [], []
+    for place, (name, share) in enumerate(cases):
+        network = networks[name]
+        assert isinstance(network, DistanceNetwork)
+        given = [_given(name, protein, share, config.seed) for protein in some]
+        before, total = place * len(some), len(cases) * len(some)
+        table = knock_out_thirds(network, given, tick=None if bar is None else _ticking(bar, before, total))
+        means = mean_scores(
+            table.drop(columns="n").assign(network=name), groups, by="network", draws=config.bootstrap, seed=config.seed
+        )
+        tables.append(table.assign(network=name, told_share=share))
+        summaries.append(means.assign(told_share=share))
+    return {
+        "thirds": pd.concat(tables, ignore_index=True),
+        "thirds_summary": pd.concat(summaries, ignore_index=True),
+    }
+
+
+def _ticking(bar: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
+    return lambda row: bar(before + row + 1, total)
+
+
+def _given(name: str, protein: Protein, share: float, seed: int) -> Protein:
+    # A stream of its own for each protein: any of them can be drawn again.
+    draw = stream(seed, "protein", "thirds", protein.name)
+    return told_contacts(protein, share, draw) if name == TOLD else protein
 
 
 def _inside(
     network: DistanceNetwork,
-    test: Sequence[Protein],
+    some: Sequence[Protein],
     groups: NDArray[np.int64],
     probe_train: Sequence[Protein],
     config: ProteinConfig,
-    progress: Callable[[str], Callable[[int, int], None] | None],
-) -> Study:
-    draw = stream(config.seed, "protein", "inside")
-    n = min(config.trunk.inside_chains, len(test))
-    chosen = np.sort(draw.choice(len(test), n, replace=False))
-    some = [test[i] for i in chosen]
-    bar = progress("third residues")
+) -> dict[str, pd.DataFrame]:
     options: dict[str, Any] = {"draws": config.bootstrap, "seed": config.seed}
-    shares = sorted({0.0, config.trunk.most_told})
-    thirds = []
-    for place, share in enumerate(shares):
-        told = [_told_for_thirds(protein, share, config.seed) for protein in some]
-        made = knock_out_thirds(network, told, tick=None if bar is None else _ticking(bar, place * n, len(shares) * n))
-        thirds.append(made.assign(told_share=share))
-    effect = pd.concat(thirds, ignore_index=True)
-    thirds_summary = mean_scores(effect.drop(columns="n"), groups[chosen], by="told_share", **options)
     blocks = audit_blocks(network, some)
     heads = audit_heads(network, some)
-    first = test[0]
     few = probe_heads(network, probe_train, some)
     random = build_network(
-        BASE, config.trunk, n_single=first.single.shape[1], n_pair=first.n_pair_features,
+        BASE, config.trunk, n_single=some[0].single.shape[1], n_pair=some[0].n_pair_features,
         seed=stream_seed(config.seed, "protein", "random"),
     ).eval()  # fmt: skip
     assert isinstance(random, DistanceNetwork)
@@ -180,22 +217,12 @@ def _inside(
     probed = pd.concat(
         [few.precision.assign(network=BASE), null.precision.assign(network="untrained")], ignore_index=True
     )
-    return Study(
-        {
-            "blocks": blocks,
-            "heads": _mean_heads(heads, groups[chosen], options),
-            "thirds": effect,
-            "thirds_summary": thirds_summary,
-            "probe_heads": few.heads,
-            "probe": mean_scores(probed, groups[chosen], by="network", **options),
-        },
-        {},
-        {"n_inside": n, "n_probe_train": len(probe_train)},
-    )
-
-
-def _ticking(bar: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
-    return lambda row: bar(before + row + 1, total)
+    return {
+        "blocks": blocks,
+        "heads": _mean_heads(heads, groups, options),
+        "probe_heads": few.heads,
+        "probe": mean_scores(probed, groups, by="network", **options),
+    }
 
 
 def _mean_heads(heads: pd.DataFrame, groups: NDArray[np.int64], options: dict[str, Any]) -> pd.DataFrame:
@@ -238,25 +265,24 @@ def _examples(
 
 
 def _thirds_example(
-    network: DistanceNetwork, test: Sequence[Protein], thirds: pd.DataFrame, seed: int
+    networks: Mapping[str, nn.Module], some: Sequence[Protein], thirds: pd.DataFrame, seed: int
 ) -> dict[str, NDArray[Any]]:
-    """Third residues of the protein with most pairs of contact and bridging residue, as much told as any was."""
-    most = thirds[thirds["told_share"] == thirds["told_share"].max()].sort_values("n", ascending=False).iloc[0]
+    """Third residues of the protein with most pairs of contact and bridging residue, in the last case of the table."""
+    last = thirds.iloc[-1]
+    case = thirds[(thirds["network"] == last["network"]) & (thirds["told_share"] == last["told_share"])]
+    most = case.sort_values("n", ascending=False).iloc[0]
     if most["n"] == 0:
         return {}
-    protein = next(each for each in test if each.name == most["name"])
-    pairs, effects = found_contacts(network, _told_for_thirds(protein, most["told_share"], seed))
+    protein = next(each for each in some if each.name == most["name"])
+    network = networks[most["network"]]
+    assert isinstance(network, DistanceNetwork)
+    pairs, effects = found_contacts(network, _given(most["network"], protein, most["told_share"], seed))
     return {
         "thirds_name": np.array([protein.name]),
         "thirds_pairs": pairs,
         "thirds_true": protein.distances_angstrom,
         "thirds_effects": effects.astype(np.float32),
     }
-
-
-def _told_for_thirds(protein: Protein, share: float, seed: int) -> Protein:
-    # A stream of its own for each protein: any of them can be drawn again.
-    return told_contacts(protein, share, stream(seed, "protein", "thirds", protein.name))
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

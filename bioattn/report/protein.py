@@ -33,6 +33,8 @@ from bioattn.report.tables import plain_table
 #: What networks are, in words.
 NETWORKS = {
     "trunk": "pair trunk",
+    "told": "pair trunk that learned with told contacts",
+    "told_nothing": "the same network, told none",
     "no_triangles": "without triangle updates",
     "no_multiplication": "without triangle multiplication",
     "no_attention": "without triangle attention",
@@ -93,12 +95,15 @@ def build_protein_report(results: str | Path, config: ProteinConfig) -> str:
             Section("scores", "Distances of held-out chains", _scores(folder)),
             Section("training", "Training", _training(root, config)),
         ]
-        if config.trunk.most_told > 0:
+        variants = config.trunk.variants
+        if "trunk" in variants:
+            sections.append(Section("triangles", "What each part is needed for", _necessity(folder)))
+        if "told" in variants:
             sections.append(Section("told", "Told some contacts", _told(folder)))
-        if "trunk" in config.trunk.variants:
+        if "trunk" in variants or "told" in variants:
+            sections.append(Section("thirds", "Third residues", _thirds(folder)))
+        if "trunk" in variants:
             sections += [
-                Section("triangles", "What each part is needed for", _necessity(folder)),
-                Section("thirds", "Third residues", _thirds(folder)),
                 Section("probe", "Heads that carry contacts", _probe(folder)),
                 Section("examples", "Examples", _examples(folder)),
             ]
@@ -310,37 +315,34 @@ def _training(root: Path, config: ProteinConfig) -> list[Block]:
 
 def _told(folder: Path) -> list[Block]:
     table, compared = read_tsv(folder / "told.tsv"), read_tsv(folder / "told_differences.tsv")
-    blocks: list[Block] = [
+    shown = compared[compared["told_share"] > 0].to_dict("records")
+    rows = pd.DataFrame(
+        {
+            "contacts told": [percent(row["told_share"]) for row in shown],
+            "less": [NETWORKS[str(row["network"])] for row in shown],
+            "score": [_TITLES[str(row["score"])] for row in shown],
+            "difference": [with_interval(row["difference"], row["ci_low"], row["ci_high"]) for row in shown],
+        }
+    )
+    return [
         Text(
-            "What networks make of contacts that they are told, as cross-linking or the structure of a relative gives "
-            "them. They are drawn from the true ones, the same for all networks. Judged are the pairs away from these: "
-            "a pair whose two residues are each within two of a told pair's does not count. From one pair to another "
-            "there is no way but triangles."
+            "What the trunk makes of contacts that it is told, as cross-linking or the structure of a relative gives "
+            "them. Here they are drawn from the true ones. Judged are the pairs away from these: a pair whose two "
+            "residues are each within two of a told pair's does not count. The networks beside it are told none, and "
+            "judged on the same pairs. From one pair to another there is no way but triangles."
         ),
         Pictures(
             [
                 picture(
                     told_precision(table, names=NETWORKS),
                     alt="Lines: precision by the share of contacts that are told",
-                    caption="Best L/5 of the pairs that count. Bars: 95 %, over groups of related chains.",
+                    caption="Best L/5 of the pairs that count; the more are told, the fewer contacts are left to find. "
+                    "Bars: 95 %, over groups of related chains.",
                 )
             ]
         ),
+        plain_table("told", "The trunk that is told contacts, less the other", rows),
     ]
-    if len(compared):
-        shown = compared[compared["told_share"] > 0]
-        rows = pd.DataFrame(
-            {
-                "told": [percent(share) for share in shown["told_share"]],
-                "trunk less": [NETWORKS[str(name)] for name in shown["network"]],
-                "score": [_TITLES[str(name)] for name in shown["score"]],
-                "difference": [
-                    with_interval(r["difference"], r["ci_low"], r["ci_high"]) for r in shown.to_dict("records")
-                ],
-            }
-        )
-        blocks.append(plain_table("told", "Trunk less the other, on the same pairs", rows))
-    return blocks
 
 
 def _necessity(folder: Path) -> list[Block]:
@@ -391,11 +393,12 @@ def _thirds(folder: Path) -> list[Block]:
     arrays = _arrays(folder / "examples.npz")
     texts, pictures = [], []
     told = ""
-    for share in sorted(summary["told_share"].unique()):
-        part, each = summary[summary["told_share"] == share], thirds[thirds["told_share"] == share]
+    cases = summary[["network", "told_share"]].drop_duplicates().to_dict("records")
+    for name, share in ((str(case["network"]), float(case["told_share"])) for case in cases):
+        part, each = (t[(t["network"] == name) & (t["told_share"] == share)] for t in (summary, thirds))
         rows = part.set_index("score")
-        found = {name: with_interval(*rows.loc[name, ["mean", "ci_low", "ci_high"]]) for name in rows.index}
-        told = f"Told {percent(share)} of the contacts" if share > 0 else "Told no contact"
+        found = {score: with_interval(*rows.loc[score, ["mean", "ci_low", "ci_high"]]) for score in rows.index}
+        told = NETWORKS[name].capitalize() + (f", told {percent(share)} of contacts" if share > 0 else ", told none")
         texts.append(
             f"{told}: the log odds of a predicted contact fall by {found['bridging']} without its triangles through a "
             f"residue that touches both ends; by {found['matched']} without those through one that is as near in the "
@@ -481,8 +484,7 @@ def _methods(config: ProteinConfig) -> list[str]:
         f"pairs {trunk.d_pair} wide; every network sees 7 residues on either side of each. Training: "
         f"cross-entropy of distance bins of one angstrom and {trunk.contact_weight:g} times that of contact or none of "
         f"pairs six or more apart, stretches of at most {trunk.crop} residues, at most "
-        f"{trunk.epochs} epochs; in each of them half of the chains are told up to {percent(trunk.most_told)} of their "
-        "contacts; the epoch with the lowest validation loss is kept."
+        f"{trunk.epochs} epochs; the epoch with the lowest validation loss is kept."
     )
     judged = (
         "Intervals are bootstraps over groups of related chains. lDDT: share of pairs truly within 15 angstrom whose "
@@ -492,6 +494,11 @@ def _methods(config: ProteinConfig) -> list[str]:
         "ones among the L best predicted; a residue bridges one if it touches both ends and is three or more from both "
         "in the chain; matched are residues as far from the nearer end in the chain that do not."
     )
+    if "told" in trunk.variants:
+        networks += (
+            f" One trunk is told contacts: in each epoch, of half of the chains, up to {percent(trunk.most_told)}, as "
+            "a feature of the pair."
+        )
     return [*([families] if config.families else []), *([networks, judged] if config.chains else [])]
 
 

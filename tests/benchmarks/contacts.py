@@ -34,8 +34,8 @@ from bioattn.protein.coevolution import coupling_scores, mean_field_couplings
 from bioattn.protein.contacts import contact_precision
 from bioattn.protein.factored import family_scores, fit_family
 from bioattn.protein.family import Family, family_of
-from bioattn.protein.network import fit_distances, load_network, save_network
-from bioattn.protein.study import study
+from bioattn.protein.network import TOLD, fit_distances, load_network, save_network
+from bioattn.protein.study import BASE, TOLD_NOTHING, study
 from bioattn.report.protein import NETWORKS
 
 #: Name, alignment, structure and chain, in the package's data.
@@ -49,7 +49,7 @@ JUDGED = ("DHFR", "S1A")
 
 
 #: Networks over many chains, and settings other than the default for a quick look.
-VARIANTS = ("trunk", "no_triangles", "no_multiplication", "no_attention", "no_single", "window")
+VARIANTS = ("trunk", "told", "no_triangles", "no_multiplication", "no_attention", "no_single", "window")
 SMALL = {"d_model": 16, "d_pair": 8, "n_blocks": 1, "n_pair_heads": 2, "d_hidden": 8, "epochs": 1, "inside_chains": 8}
 
 
@@ -65,7 +65,7 @@ class Scale(NamedTuple):
 
 
 FULL = Scale(900, None, None, TrunkConfig(variants=list(VARIANTS)), True)
-QUICK = Scale(10, 300, 120, TrunkConfig(variants=["trunk", "no_triangles", "window"], **SMALL), False)
+QUICK = Scale(10, 300, 120, TrunkConfig(variants=["trunk", "told", "no_triangles", "window"], **SMALL), False)
 
 
 def family(name: str, scale: Scale) -> Family:
@@ -154,15 +154,16 @@ def chains(scale: Scale) -> Iterator[Row]:
             yield _difference(row, scale.judge and (row["network"], row["score"]) in _JUDGED, case)
     for row in found["told_differences"].to_dict("records"):
         if row["told_share"] > 0:
-            judge = scale.judge and (row["network"], row["score"]) == ("no_triangles", "precision_all_L5")
-            yield _difference(row, judge, f"told {row['told_share']:.0%} of contacts, away from these")
+            judge = scale.judge and (row["network"], row["score"]) == (TOLD_NOTHING, "precision_all_L5")
+            yield _difference(row, judge, f"told {row['told_share']:.0%} of contacts, pairs away from these", base=TOLD)
     summary = found["thirds_summary"]
     for third in summary[summary["score"] == "difference"].to_dict("records"):
-        judged = Threshold("at least", 0.0) if scale.judge else None
+        # Sequences alone give a network little to pass on through third residues.
+        judged = Threshold("at least", 0.0) if scale.judge and third["network"] == TOLD else None
         told = f"mean {third['mean']:.3f}, to {third['ci_high']:.3f}"
         what = (
-            f"fall of log odds without bridging less matched residues, lower end: {int(third['n'])} test chains, told "
-            f"{third['told_share']:.0%} of contacts"
+            f"{NETWORKS[third['network']]}, told {third['told_share']:.0%} of contacts: fall of log odds without "
+            f"bridging less matched residues, lower end: {int(third['n'])} test chains"
         )
         yield Row("chains", what, None, None, None, third["ci_low"], told, judged)
     for name, row in found["probe"].set_index("network").iterrows():
@@ -179,13 +180,13 @@ SCORES = {
 _JUDGED = (("window", "precision_all_L5"), ("no_triangles", "violation_rate"))
 
 
-def _difference(row: dict[str, Any], judge: bool, case: str) -> Row:
+def _difference(row: dict[str, Any], judge: bool, case: str, *, base: str = BASE) -> Row:
     """The end of an interval that decides: the lower one where more is better, the upper one where less is."""
     less = row["score"] in ("log_loss", "violation_rate")
     end, word = (row["ci_high"], "upper") if less else (row["ci_low"], "lower")
     judged = Threshold("at most" if less else "at least", 0.0) if judge else None
     told = f"mean {row['difference']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
-    words = f"trunk less {NETWORKS[row['network']]}, {SCORES[row['score']]}, {word} end: {case}"
+    words = f"{NETWORKS[base]} less {NETWORKS[row['network']]}, {SCORES[row['score']]}, {word} end: {case}"
     return Row("chains", words, None, None, None, end, told, judged)
 
 

@@ -90,14 +90,18 @@ def test_networks_are_judged_and_looked_into(work: Path):
     folder = work / "results" / "distances"
     scores = read_tsv(folder / "scores.tsv")
     assert list(dict.fromkeys(scores["network"])) == TINY.variants
-    assert set(read_tsv(folder / "differences.tsv")["network"]) == {"no_triangles", "window"}
+    assert set(read_tsv(folder / "differences.tsv")["network"]) == {"told", "no_triangles", "window"}
     n = json.loads((folder / "summary.json").read_text())["n_test"]
-    assert len(read_tsv(folder / "proteins.tsv")) == 3 * n
-    assert len(read_tsv(folder / "thirds.tsv")) == 2 * min(TINY.inside_chains, n)
-    assert set(read_tsv(folder / "thirds_summary.tsv")["told_share"]) == {0.0, 0.3}
+    assert len(read_tsv(folder / "proteins.tsv")) == 4 * n
+    thirds = read_tsv(folder / "thirds_summary.tsv")[["network", "told_share"]].drop_duplicates()
+    assert thirds.values.tolist() == [["trunk", 0.0], ["told", 0.0], ["told", 0.3]]
+    assert len(read_tsv(folder / "thirds.tsv")) == 3 * min(TINY.inside_chains, n)
     told = read_tsv(folder / "told.tsv")
-    assert told["told_share"].unique().tolist() == [0.0, 0.1, 0.2, 0.3] and len(told) == 4 * 3 * 2
-    assert len(read_tsv(folder / "told_differences.tsv")) == 4 * 2 * 2
+    assert told["told_share"].unique().tolist() == [0.0, 0.1, 0.2, 0.3] and len(told) == 4 * 5 * 2
+    assert set(told["network"]) == {*TINY.variants, "told_nothing"}
+    none = told[told["told_share"] == 0].set_index(["network", "score"])["mean"]
+    assert none["told"].equals(none["told_nothing"])
+    assert len(read_tsv(folder / "told_differences.tsv")) == 4 * 4 * 2
     assert len(read_tsv(folder / "heads.tsv")) == 2 * (2 + 2 * 3 + 2)
     assert set(read_tsv(folder / "probe.tsv")["network"]) == {"trunk", "untrained"}
     assert sorted(p.name for p in (work / "results" / "trunks" / "trunk").iterdir())[:1] == ["history.json"]

@@ -47,6 +47,7 @@ class PairFeatures(nn.Module):
         width = self.around.n_features
         self.left, self.right = nn.Linear(width, d_hidden), nn.Linear(width, d_hidden)
         self.positions = RelativePositions(d_hidden, furthest)
+        self.n_pair = n_pair
         self.embed_pair = nn.Linear(n_pair, d_hidden, bias=False) if n_pair else None
         self.middle = nn.Linear(d_hidden, d_hidden)
 
@@ -65,12 +66,10 @@ class PairFeatures(nn.Module):
         """
         around = self.around(single, keep)
         z = self.left(around)[:, :, None] + self.right(around)[:, None] + self.positions(index)
+        found = 0 if pair is None else pair.shape[-1]
+        if found != self.n_pair:
+            raise ConfigError(f"this network was built for {self.n_pair} features of pairs, and was given {found}")
         if self.embed_pair is not None:
-            found = 0 if pair is None else pair.shape[-1]
-            if found != self.embed_pair.in_features:
-                raise ConfigError(
-                    f"this network was built for {self.embed_pair.in_features} features of pairs, and was given {found}"
-                )
             z = z + self.embed_pair(pair)
         return F.gelu(self.middle(F.gelu(z)))
 

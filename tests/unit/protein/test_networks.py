@@ -11,7 +11,7 @@ from toy_protein import TINY, network, proteins
 from bioattn.data.residues import AMINO_ACIDS
 from bioattn.errors import ConfigError, DataError
 from bioattn.nn.pair.network import WindowNetwork
-from bioattn.protein.batches import ProteinBatches, ProteinData, collate, substitution_table
+from bioattn.protein.batches import ProteinBatches, ProteinData, collate, substitution_table, told_nothing
 from bioattn.protein.network import (
     EDGES_ANGSTROM,
     LEFT_OUT,
@@ -107,7 +107,7 @@ def test_substitutions_replace_residues_by_similar_ones():
 def test_contacts_are_told_to_half_of_the_chains():
     """True contacts six or more apart in both orders, up to the asked share, as the last feature of pairs.
 
-    Other ones in each epoch and the same again; validation chains are told once, whole chains without a seed nothing.
+    Other ones in each epoch and the same again; validation chains are told once; other networks have no such feature.
     """
     some = proteins(*[40] * 80)
     batches = ProteinBatches(some, 80, seed=2, most_told=0.4)
@@ -126,7 +126,7 @@ def test_contacts_are_told_to_half_of_the_chains():
     data = ProteinData(some, some, batch_size=80, crop=None, seed=2, most_told=0.4)
     (first,), (again,) = list(data.val_dataloader()), list(data.val_dataloader())
     assert torch.equal(first.pair, again.pair) and 0.3 < first.pair.amax((1, 2, 3)).mean() < 0.6
-    assert not next(iter(ProteinBatches(some, 80, most_told=0.4))).pair.any()
+    assert next(iter(ProteinBatches(some, 80, seed=2))).pair is None
 
 
 def test_what_is_told_stands_beside_couplings_and_is_cropped_with_them():
@@ -140,12 +140,12 @@ def test_what_is_told_stands_beside_couplings_and_is_cropped_with_them():
     assert protein.n_pair_features == 3
     assert np.array_equal(batch.pair[0, :, :, :2].numpy(), couplings[2:13, 2:13])
     assert batch.pair[0, :, :, 2].nonzero().tolist() == [[1, 10], [10, 1]]
-    for variant, others in (("window", False), ("no_triangles", False), ("trunk", True)):
+    for variant, others in (("window", False), ("no_triangles", False), ("told", True)):
         made = build_network(variant, TINY, n_single=20, n_pair=1, seed=1).eval()
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-        before, after = (predict_logits(made, [p])[0] for p in (plain, plain._replace(told=told)))
+        before, after = (predict_logits(made, [p])[0] for p in (told_nothing(plain), plain._replace(told=told)))
         changed = np.abs(before - after).max(-1) > 1e-6
         assert changed[3, 12] and changed[12, 3] and (changed.sum() > 2) == others
 
@@ -251,7 +251,7 @@ def test_training_learns_resumes_and_is_saved(tmp_path: Path):
 
 def test_mistakes_are_named(tmp_path: Path):
     """No such network; fewer chains than a batch; a folder that holds something else."""
-    with pytest.raises(ConfigError, match="no network 'trunks'; there are trunk, no_triangles"):
+    with pytest.raises(ConfigError, match="no network 'trunks'; there are trunk, told, no_triangles"):
         build_network("trunks", TINY, n_single=20, n_pair=0, seed=1)
     some = proteins(12, 13, 14)
     with pytest.raises(ConfigError, match="protein.trunk.batch_size is 4 but there are 3 training chains"):
@@ -264,10 +264,12 @@ def test_mistakes_are_named(tmp_path: Path):
 
 
 def test_features_of_pairs_must_be_given():
-    """A network built for couplings refuses chains without."""
-    made = build_network("trunk", TINY, n_single=20, n_pair=2, seed=1)
-    with pytest.raises(ConfigError, match="built for 2 features of pairs, and was given 1"):
+    """A network built for couplings refuses chains without, and one that is told nothing does not let contacts drop."""
+    made = build_network("trunk", TINY, n_single=20, n_pair=1, seed=1)
+    with pytest.raises(ConfigError, match="built for 1 features of pairs, and was given 0"):
         predict_logits(made.eval(), proteins(9))
+    with pytest.raises(ConfigError, match="built for 0 features of pairs, and was given 1"):
+        predict_logits(network(), [told_nothing(proteins(9)[0])])
 
 
 def test_memory_is_asked_for_beforehand():
