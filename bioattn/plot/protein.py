@@ -188,14 +188,18 @@ def contact_calibration(table: pd.DataFrame, *, names: Mapping[str, str], ax: Ax
 def told_precision(table: pd.DataFrame, *, names: Mapping[str, str], ax: Axes | None = None) -> Axes:
     """Precision of the best L/5 pairs by the share of contacts that networks are told, with its intervals."""
     require_columns(table, ["told_share", "network", "score", "mean", "ci_low", "ci_high"], "told contacts")
-    ax = new_axes(4.2, 3.0) if ax is None else ax
+    ax = new_axes(4.6, 4.0) if ax is None else ax
     table = table[table["score"] == "precision_all_L5"]
-    for place, (network, part) in enumerate(table.groupby("network", sort=False)):
+    networks = table.groupby("network", sort=False)
+    apart = 0.04 * 100 * table["told_share"].max() / max(networks.ngroups - 1, 1)
+    for place, (network, part) in enumerate(networks):
         share, color = 100 * part["told_share"], SERIES[place % len(SERIES)]
-        ax.vlines(share, part["ci_low"], part["ci_high"], color=color, linewidth=1.2)
-        ax.plot(share, part["mean"], "o-", color=color, markersize=4, label=names.get(str(network), str(network)))
+        x = share + apart * (place - (networks.ngroups - 1) / 2)
+        ax.vlines(x, part["ci_low"], part["ci_high"], color=color, linewidth=1.2)
+        ax.plot(x, part["mean"], "o-", color=color, markersize=4, label=names.get(str(network), str(network)))
+    ax.set_xticks(100 * np.unique(table["told_share"]))
     ax.set(ylim=(0, None), xlabel="contacts that are told (%)", ylabel="precision away from these")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1)
     return ax
 
 

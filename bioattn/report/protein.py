@@ -33,7 +33,7 @@ from bioattn.report.tables import plain_table
 #: What networks are, in words.
 NETWORKS = {
     "trunk": "pair trunk",
-    "told": "pair trunk that learned with told contacts",
+    "told": "pair trunk, told contacts in training",
     "told_nothing": "the same network, told none",
     "no_triangles": "without triangle updates",
     "no_multiplication": "without triangle multiplication",
@@ -348,7 +348,8 @@ def _told(folder: Path) -> list[Block]:
 def _necessity(folder: Path) -> list[Block]:
     table, blocks, heads = (read_tsv(folder / f"{name}.tsv") for name in ("differences", "blocks", "heads"))
     kept = list(_TITLES)
-    wide = _by_network(table, "difference")
+    # A trunk that is told contacts lacks no part.
+    wide = _by_network(table[table["network"] != "told"], "difference")
     return [
         Text(
             "The trunk less the network without the part, paired over held-out chains. Precision and lDDT: above zero "
@@ -396,9 +397,14 @@ def _thirds(folder: Path) -> list[Block]:
     cases = summary[["network", "told_share"]].drop_duplicates().to_dict("records")
     for name, share in ((str(case["network"]), float(case["told_share"])) for case in cases):
         part, each = (t[(t["network"] == name) & (t["told_share"] == share)] for t in (summary, thirds))
+        told = NETWORKS[name].capitalize() + (f"; told {percent(share)} of contacts" if share > 0 else "; told none")
+        if each["n"].sum() == 0:
+            texts.append(
+                f"{told}: no predicted contact has a residue that touches both ends and others to compare with."
+            )
+            continue
         rows = part.set_index("score")
         found = {score: with_interval(*rows.loc[score, ["mean", "ci_low", "ci_high"]]) for score in rows.index}
-        told = NETWORKS[name].capitalize() + (f", told {percent(share)} of contacts" if share > 0 else ", told none")
         texts.append(
             f"{told}: the log odds of a predicted contact fall by {found['bridging']} without its triangles through a "
             f"residue that touches both ends; by {found['matched']} without those through one that is as near in the "
