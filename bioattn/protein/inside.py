@@ -127,17 +127,17 @@ def _scores(network: DistanceNetwork, protein: Protein, batch: ProteinBatch) -> 
 def true_contacts_predicted(contact: Floats, true: Floats) -> Indices:
     """Residues i < j, (N, 2), of the true contacts among the L best predicted pairs, best first.
 
-    Pairs are `LEAST_SEPARATION` or more apart in the sequence.
+    Pairs are `LEAST_SEPARATION` or more apart in the sequence, and their true distance is known.
 
     Parameters
     ----------
     contact, true : ndarray (L, L)
         Predicted probabilities; distances in angstrom.
     """
-    i, j = np.triu_indices(len(true), LEAST_SEPARATION)
+    i, j = known_pairs(true, least_separation=LEAST_SEPARATION)
     best = np.argsort(-contact[i, j], kind="stable")[: len(true)]
     pairs = np.stack([i[best], j[best]], 1)
-    return pairs[true[pairs[:, 0], pairs[:, 1]] < CONTACT_ANGSTROM]  # NaN is false
+    return pairs[true[pairs[:, 0], pairs[:, 1]] < CONTACT_ANGSTROM]
 
 
 @torch.no_grad()

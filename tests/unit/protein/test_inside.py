@@ -116,6 +116,14 @@ def test_bridging_residues_are_compared_with_those_as_near_in_the_chain():
     nothing = inside.bridging_effect(effects, chosen, np.full((41, 41), 50.0))
     assert nothing.n == 0 and np.isnan(nothing.bridging)
     assert inside.true_contacts_predicted(contact, np.full((41, 41), np.nan)).shape == (0, 2)
+    # Pairs of unknown distance take no place among the best.
+    hidden = true.copy()
+    hidden[tuple(np.array(pairs[:1]).T)] = np.nan
+    kept = inside.true_contacts_predicted(contact, hidden)
+    assert [tuple(p) for p in kept.tolist()][: len(pairs) - 1] == pairs[1:] and len(kept) in (
+        len(pairs) - 1,
+        len(pairs),
+    )
 
 
 def test_blocks_are_read_where_the_trunk_ends():
