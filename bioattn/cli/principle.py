@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
@@ -30,7 +30,7 @@ def principle(
     out: Annotated[
         Path | None, typer.Option(help="Folder for verdicts, table and figure; of 'all', one for each inside it.")
     ] = None,
-    size: Annotated[str, typer.Option(help="fast or full.")] = "full",
+    size: Annotated[Literal["fast", "full"], typer.Option(help="full: more training, more points.")] = "full",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 1, 2, ... of what is trained or drawn.")] = 5,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Of 'all': experiments that run at once; by default one for each core.")
@@ -38,7 +38,7 @@ def principle(
     judge: Annotated[bool, typer.Option(help="Fail if a verdict does; without, the verb judge can.")] = True,
 ) -> None:
     """Run an experiment whose answer is known; fails if a verdict does."""
-    settings = PrinciplesConfig.model_validate({"size": size, "n_seeds": seeds})
+    settings = PrinciplesConfig(size=size, n_seeds=seeds)
     names = list(EXPERIMENTS) if name == "all" else [name]
     failed = []
     for finding in _findings(names, settings, workers or _cores()):

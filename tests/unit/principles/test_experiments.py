@@ -138,6 +138,9 @@ def test_verbs_write_tables_figures_and_a_page(tmp_path: Path, capsys: pytest.Ca
         call("judge", tmp_path / "verdicts.tsv")
     told = capsys.readouterr().err
     assert "2 of 7 claims do not hold:" in told and "padding: Largest relative change of the pooled readout." in told
+    with pytest.raises(SystemExit):
+        call("principle", "padding", "--size", "medium")
+    assert "'medium' is not one of 'fast', 'full'" in capsys.readouterr().err
 
 
 def test_graph_attention_reads_along_edges_alone():
