@@ -1136,10 +1136,14 @@ class ProteinConfig(Section):
         return self
 
 
+#: How much the experiments on attention train.
+PrinciplesSize = Literal["fast", "full"]
+
+
 class PrinciplesConfig(Section):
     """Experiments on attention with known answers (`snakemake principles`)."""
 
-    size: Literal["fast", "full"] = Field("full", description="fast: less training; full: more of it, more points")
+    size: PrinciplesSize = Field("full", description="fast: less training; full: more of it, more points")
     n_seeds: int = Field(5, ge=1, description="seeds 1, 2, ... of everything that is trained or drawn")
 
     @property

@@ -7,13 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pandas as pd
 import torch
 import typer
 
-from bioattn.config import FORMAT_VERSION, PrinciplesConfig, digest
+from bioattn.config import FORMAT_VERSION, PrinciplesConfig, PrinciplesSize, digest
 from bioattn.errors import BioattnError
 from bioattn.io.files import replacing_folder, write_text
 from bioattn.io.tables import read_tsv, write_tsv
@@ -30,7 +30,7 @@ def principle(
     out: Annotated[
         Path | None, typer.Option(help="Folder for verdicts, table and figure; of 'all', one for each inside it.")
     ] = None,
-    size: Annotated[Literal["fast", "full"], typer.Option(help="full: more training, more points.")] = "full",
+    size: Annotated[PrinciplesSize, typer.Option(help="full: more training, more points.")] = "full",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 1, 2, ... of what is trained or drawn.")] = 5,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Of 'all': experiments that run at once; by default one for each core.")

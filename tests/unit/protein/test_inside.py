@@ -14,14 +14,14 @@ from bioattn.protein.coevolution import average_product_corrected
 from bioattn.protein.evaluate import distances_of_logits, score_protein
 
 
-def forward(made, protein, **more):
+def forward(made, protein):
     batch = collate([protein])
     with torch.no_grad():
-        return made(batch.single, batch.residue_index, batch.keep, **more)[0].numpy()
+        return made(batch.single, batch.residue_index, batch.keep)[0].numpy()
 
 
 def test_cutting_a_third_residue_changes_its_own_pair_alone():
-    """By a loop over versions: parts are given whole maps in which both orders of the pair are its own."""
+    """By hand, update by update, through a second round too: both orders of the pair lack the residue, no other."""
     made, protein = network(recycles=1), proteins(19)[0]
     pairs = np.array([[2, 11], [0, 18], [5, 12]])
     effects = inside.third_residue_effects(made, protein, pairs)
