@@ -972,7 +972,7 @@ class BenchConfig(Section):
         "permuted; plain if left out) of each arm",
     )
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="structural causal models of each arm")
-    replicates: int = Field(5, ge=2, description="models trained for each, on resamples of the data")
+    replicates: int = Field(10, ge=2, description="models trained for each, on resamples of the data")
     sequences: int | None = Field(None, ge=200, description="sequences; null: the suite's own number")
     epochs: int | None = Field(None, ge=1, description="epochs; null: the suite's own number")
 

@@ -127,7 +127,7 @@ def interactions(
         table = table.merge(more, how="left", on=_PAIR)
     table["sensitivity_w"] = sensitivity(table, data.presence)
     if interventions.syntaxes:
-        syntax = syntax_statistics(interventions.syntaxes, permutations=run.interactions.permutations, seed=run.seed)
+        syntax = syntax_statistics(interventions.syntaxes, minimum=float(table["minimum_effect"].max()))
         table = table.merge(syntax, how="left", on=_PAIR)
     if interventions.environments:
         tested = _of_pairs(interventions.knock_ins, table.loc[table["tested"], _PAIR])

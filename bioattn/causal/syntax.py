@@ -4,8 +4,7 @@ Two motifs lie around the middle of a background, at every distance of a grid, i
 order and each on either strand: all arrangements in the same backgrounds.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from bioattn import rng
 from bioattn.causal.insertions import Insertions, Placed, Slots
 from bioattn.causal.marginalize import clear_bp
-from bioattn.causal.nulls import benjamini_hochberg, two_sided_sign_flip_p
+from bioattn.causal.nulls import benjamini_hochberg, crossed_interval, minimum_effect_p
 from bioattn.data import alphabet
 from bioattn.explain.tracks import shuffled
 from bioattn.models import SequenceModel
@@ -22,8 +21,9 @@ from bioattn.models import SequenceModel
 #: Distances that are compared, and the memory that what is kept of all motifs at these may take.
 _MOST_DISTANCES = 20
 _MOST_BYTES = 2**31
-_ARRANGEMENT = ["motif_a", "motif_b", "instance", "distance_bp", "same_strand"]
-_BOOTSTRAP = 1000
+_PAIR = ["motif_a", "motif_b"]
+_ARRANGEMENT = ["distance_bp", "same_strand"]
+_KEYS = [*_PAIR, "instance", *_ARRANGEMENT]
 
 
 class Syntax:
@@ -84,7 +84,7 @@ class Syntax:
             Empty if the sequences are too short for two motifs in tokens of their own.
         """
         if self.inserted is None or not pairs:
-            return pd.DataFrame(columns=[*_ARRANGEMENT, "epistasis"])
+            return pd.DataFrame(columns=[*_KEYS, "epistasis"])
         return pd.concat([self._pair(self.inserted, a, b) for a, b in pairs], ignore_index=True)
 
     def _pair(self, made: Insertions, a: int, b: int) -> pd.DataFrame:
@@ -103,7 +103,7 @@ class Syntax:
                 "epistasis": epistasis + made.plain[row],
             }
         )
-        return table.groupby(_ARRANGEMENT, as_index=False).mean()
+        return table.groupby(_KEYS, as_index=False).mean()
 
 
 def _affordable(model: SequenceModel, sites: Sequence[NDArray[np.uint8]]) -> int:
@@ -115,90 +115,90 @@ def _affordable(model: SequenceModel, sites: Sequence[NDArray[np.uint8]]) -> int
     return max(4, _MOST_BYTES // (4 * strands * sum(map(len, sites)) * width))
 
 
-def syntax_statistics(replicates: Sequence[pd.DataFrame], *, permutations: int, seed: int) -> pd.DataFrame:
-    """What the epistasis of each pair depends on, over replicates.
+def syntax_statistics(replicates: Sequence[pd.DataFrame], *, minimum: float) -> pd.DataFrame:
+    """What the epistasis of each pair depends on, tested over replicates.
 
     Parameters
     ----------
     replicates : sequence of DataFrame
         `Syntax.pairs` of each model, on the same backgrounds.
+    minimum : float
+        Smallest difference that counts, as of the epistasis itself: a network is seldom quite
+        indifferent to where motifs lie, and replicates share some of what made it so.
 
     Returns
     -------
     DataFrame
-        One row per pair: spacing_peak (distance in bp of the largest epistasis),
-        spacing_contrast (its size less the median over distances), spacing_p (distances
-        permuted within backgrounds); orientation_effect (same strand less opposite),
-        orientation_p, order_effect (b right of a less left of a), order_p (sign flips of
-        backgrounds, two-sided); and q-values over pairs (Benjamini-Hochberg).
+        One row per pair: spacing_peak (distance in bp of the largest epistasis), spacing_contrast
+        (its size there less the median size over distances, of each replicate at the peak of
+        the others, so that picking the largest adds nothing), orientation_effect (same strand
+        less opposite), order_effect (b right of a less left of a), means over replicates; and
+        spacing_q, orientation_q, order_q: minimum-effect tests over replicates, after
+        Benjamini-Hochberg over pairs; NaN with fewer than two replicates.
     """
-    table = _mean_over(replicates)
-    rows = []
-    for (a, b), part in table.groupby(["motif_a", "motif_b"]):
-        draw = rng.stream(seed, "nulls", "syntax", a, b)
-        rows.append({"motif_a": a, "motif_b": b} | _one_pair(part, permutations, draw))
-    names = ["motif_a", "motif_b", "spacing_peak", "spacing_contrast", "spacing_p", "orientation_effect"]
-    names += ["orientation_p", "order_effect", "order_p"]
-    result = pd.DataFrame(rows, columns=names)
+    rows = [_one_pair(a, b, part, minimum) for a, b, part in _pairs(replicates)]
+    names = [*_PAIR, "spacing_peak", "spacing_contrast", "spacing_p", "orientation_effect", "orientation_p"]
+    result = pd.DataFrame(rows, columns=[*names, "order_effect", "order_p"])
     for name in ("spacing", "orientation", "order"):
         result[f"{name}_q"] = benjamini_hochberg(result.pop(f"{name}_p").to_numpy(np.float64))
     return result
 
 
-def spacing_curves(replicates: Sequence[pd.DataFrame], *, seed: int) -> pd.DataFrame:
+def spacing_curves(replicates: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Epistasis of each pair at each distance, on the same strand and on opposite ones, over replicates.
 
     Returns
     -------
     DataFrame
-        motif_a, motif_b, distance_bp, same_strand, epistasis, ci_low, ci_high (bootstrap over backgrounds), n.
+        motif_a, motif_b, distance_bp, same_strand, epistasis, ci_low, ci_high (`crossed_interval` of replicates
+        and backgrounds; NaN with fewer than two of either), n (backgrounds).
     """
-    table = _mean_over(replicates)
     rows = []
-    keys = ["motif_a", "motif_b", "distance_bp", "same_strand"]
-    for key, part in table.groupby(keys):
-        values = part["epistasis"].to_numpy()
-        draw = rng.stream(seed, "nulls", "spacing", *key)
-        low, high = np.quantile(draw.choice(values, (_BOOTSTRAP, len(values))).mean(1), [0.025, 0.975])
-        rows.append([*key, values.mean(), low, high, len(values)])
-    return pd.DataFrame(rows, columns=[*keys, "epistasis", "ci_low", "ci_high", "n"])
+    for a, b, part in _pairs(replicates):
+        for arrangement, here in part.groupby(_ARRANGEMENT):
+            values = here.pivot(index="replicate", columns="instance", values="epistasis").to_numpy()
+            rows.append([a, b, *arrangement, values.mean(), *crossed_interval(values), values.shape[1]])
+    return pd.DataFrame(rows, columns=[*_PAIR, *_ARRANGEMENT, "epistasis", "ci_low", "ci_high", "n"])
 
 
-def _mean_over(replicates: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    if not replicates:
-        return pd.DataFrame(columns=[*_ARRANGEMENT, "epistasis"])
-    return pd.concat(list(replicates)).groupby(_ARRANGEMENT, as_index=False)[["epistasis"]].mean()
+def _pairs(replicates: Sequence[pd.DataFrame]) -> Iterator[tuple[int, int, pd.DataFrame]]:
+    """Each pair with its rows of all replicates, which a column numbers."""
+    grouped = [table.groupby(_PAIR) for table in replicates]
+    known = replicates[0][_PAIR].drop_duplicates().sort_values(_PAIR) if replicates else pd.DataFrame(columns=_PAIR)
+    for a, b in known.to_numpy(np.int64):
+        parts = [each.get_group((a, b)).assign(replicate=r) for r, each in enumerate(grouped)]
+        yield int(a), int(b), pd.concat(parts, ignore_index=True)
 
 
-def _one_pair(part: pd.DataFrame, permutations: int, draw: np.random.Generator) -> dict[str, Any]:
+def _one_pair(a: int, b: int, part: pd.DataFrame, minimum: float) -> dict[str, float]:
     """Statistics of one pair from its arrangements."""
-    by_distance = part.assign(distance_bp=part["distance_bp"].abs()).pivot_table(
-        index="instance", columns="distance_bp", values="epistasis"
+    part = part.assign(size_bp=part["distance_bp"].abs(), right=part["distance_bp"] > 0)
+    by_distance, same, right = (
+        part.pivot_table(index="replicate", columns=name, values="epistasis")
+        for name in ("size_bp", "same_strand", "right")
     )
-    values = by_distance.to_numpy()
-    profile = values.mean(0)
-    order = draw.random((permutations, *values.shape)).argsort(-1)
-    null = np.take_along_axis(np.broadcast_to(values, order.shape), order, -1).mean(1)
-    contrast, contrasts = _contrast(profile), _contrast(null)
-    tolerance = 1e-12 * np.abs(values).max()
-    same = part.pivot_table(index="instance", columns="same_strand", values="epistasis")
-    right = part.assign(right=part["distance_bp"] > 0).pivot_table(
-        index="instance", columns="right", values="epistasis"
-    )
-    orientation, side = ((t[True] - t[False]).to_numpy() for t in (same, right))
+    profiles = by_distance.to_numpy(np.float64)
+    contrasts = _contrasts(profiles)
+    orientation, side = ((table[True] - table[False]).to_numpy(np.float64) for table in (same, right))
     return {
-        "spacing_peak": float(by_distance.columns[np.abs(profile).argmax()]),
-        "spacing_contrast": float(contrast),
-        "spacing_p": (1 + (contrasts >= contrast - tolerance).sum()) / (1 + permutations),
+        "motif_a": a,
+        "motif_b": b,
+        "spacing_peak": float(by_distance.columns[np.abs(profiles.mean(0)).argmax()]),
+        "spacing_contrast": contrasts.mean(),
+        # Only more than elsewhere is a peak.
+        "spacing_p": 1.0 if contrasts.mean() <= 0 else minimum_effect_p(contrasts, minimum),
         "orientation_effect": orientation.mean(),
-        "orientation_p": two_sided_sign_flip_p(orientation, permutations=permutations, rng=draw),
+        "orientation_p": minimum_effect_p(orientation, minimum),
         "order_effect": side.mean(),
-        "order_p": two_sided_sign_flip_p(side, permutations=permutations, rng=draw),
+        "order_p": minimum_effect_p(side, minimum),
     }
 
 
-def _contrast(profile: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest size of a profile (..., D) less the median size."""
-    size = np.abs(profile)
-    result: NDArray[np.float64] = size.max(-1) - np.median(size, -1)
-    return result
+def _contrasts(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the epistasis (R, D) at the peak lies above the median size, for each replicate at the others' peak."""
+    n = len(profiles)
+    others = (profiles.sum(0) - profiles) / (n - 1) if n > 1 else profiles
+    peak = np.abs(others).argmax(1)
+    there, sign = profiles[np.arange(n), peak], np.sign(others[np.arange(n), peak])
+    found: NDArray[np.float64] = sign * there - np.median(np.abs(profiles), axis=1)
+    return found

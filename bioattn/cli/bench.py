@@ -36,7 +36,7 @@ def bench(
     seed: Annotated[
         int, typer.Option(min=0, help="Structural causal model: which motifs pair, and all sequences.")
     ] = 1,
-    replicates: Annotated[int, typer.Option(min=1, help="Models, each on its own resample.")] = 5,
+    replicates: Annotated[int, typer.Option(min=1, help="Models, each on its own resample.")] = 10,
     sequences: Annotated[int | None, typer.Option(min=200, help="Sequences, if not the suite's own number.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, if not the suite's own number.")] = None,
     rivals: Annotated[bool, typer.Option(help="Also what published ways say.")] = True,

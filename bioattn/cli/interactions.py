@@ -72,7 +72,7 @@ def interactions(
         write_parquet(folder / "interactions.parquet", result, record)
         dictionary = pd.DataFrame(COLUMNS.items(), columns=["column", "definition"])
         write_tsv(folder / "columns.tsv", dictionary, record)
-        curves = spacing_curves(interventions.syntaxes, seed=chosen.seed)
+        curves = spacing_curves(interventions.syntaxes)
         if interventions.knock_ins:
             single = single_motifs(chosen, data, interventions)
             write_tsv(folder / "motifs.tsv", single, record)

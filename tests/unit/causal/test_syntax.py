@@ -30,15 +30,15 @@ def arrangements(rule, *, n: int = 16, noise: float = 0.05, seed: int = 0) -> li
     return [table.assign(epistasis=value + shared + draw.normal(0, noise, len(table))) for _ in range(5)]
 
 
-def of(rule, **more) -> pd.Series:
-    return syntax_statistics(arrangements(rule, **more), permutations=199, seed=0).iloc[0]
+def of(rule, *, minimum: float = 0.1, **more) -> pd.Series:
+    return syntax_statistics(arrangements(rule, **more), minimum=minimum).iloc[0]
 
 
 def test_a_preferred_distance_is_found():
     """Epistasis at 50 bp alone, on either side."""
     row = of(lambda d, same: 1.0 * (abs(d) == 50))
     assert row["spacing_peak"] == 50 and row["spacing_contrast"] == pytest.approx(1, abs=0.1)
-    assert row["spacing_q"] == 1 / 200 and row["orientation_q"] > 0.05 and row["order_q"] > 0.05
+    assert row["spacing_q"] < 1e-3 and row["orientation_q"] > 0.05 and row["order_q"] > 0.05
 
 
 def test_a_strand_and_an_order_are_found():
@@ -50,11 +50,34 @@ def test_a_strand_and_an_order_are_found():
     assert row["order_effect"] == pytest.approx(0.6, abs=0.1) and row["order_q"] < 0.02 and row["orientation_q"] > 0.05
 
 
-def test_without_syntax_a_twentieth_is_found():
-    """P-values of noise around a constant: about a tenth below 0.1 in each of the three tests."""
+def test_without_syntax_none_is_found():
+    """Noise around a constant, part of it shared by all replicates; then a difference as large as the minimum."""
     rows = [of(lambda d, same: 0.5, seed=seed) for seed in range(60)]
     for name in ("spacing_q", "orientation_q", "order_q"):  # one pair: q is p
-        assert np.mean([row[name] <= 0.1 for row in rows]) < 0.25
+        assert np.mean([row[name] <= 0.1 for row in rows]) < 0.05
+    assert abs(np.mean([row["spacing_contrast"] for row in rows])) < 0.02
+    border = [of(lambda d, same: 0.5 + 0.1 * same, noise=0.3, seed=seed)["orientation_q"] for seed in range(60)]
+    assert np.mean([q <= 0.1 for q in border]) < 0.25
+
+
+def test_a_small_dependence_counts_only_beyond_the_minimum():
+    """The same strand adds 0.2 to an epistasis of 1: told where 0.1 counts, and not where only 0.3 does."""
+    rule = lambda d, same: 1.0 + 0.2 * same  # noqa: E731
+    assert of(rule)["orientation_q"] < 0.01 and of(rule, minimum=0.3)["orientation_q"] > 0.5
+    assert of(rule)["orientation_effect"] == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_peak_of_one_replicate_is_none():
+    """Each replicate has its peak at another distance: every one is large, no other replicate supports it."""
+    tables = [
+        arrangements(lambda d, same, far=far: 1.0 * (abs(d) == far))[r] for r, far in enumerate((30, 40, 50, 60, 70))
+    ]
+    assert syntax_statistics(tables, minimum=0.1).iloc[0]["spacing_q"] > 0.5
+
+
+def test_one_replicate_has_numbers_and_no_test():
+    row = syntax_statistics(arrangements(lambda d, same: 1.0 * (abs(d) == 50))[:1], minimum=0.1).iloc[0]
+    assert row["spacing_peak"] == 50 and row[["spacing_q", "orientation_q", "order_q"]].isna().all()
 
 
 def test_fewer_distances_are_compared_where_memory_is_short(monkeypatch: pytest.MonkeyPatch):
@@ -74,12 +97,20 @@ def test_fewer_distances_are_compared_where_memory_is_short(monkeypatch: pytest.
 
 def test_curves_are_means_with_intervals():
     """One row for each distance and strand, whose interval holds what was put in."""
-    curves = spacing_curves(arrangements(lambda d, same: 0.01 * d + same), seed=0)
+    curves = spacing_curves(arrangements(lambda d, same: 0.01 * d + same))
     assert len(curves) == 20 and (curves["n"] == 16).all()
     truth = 0.01 * curves["distance_bp"] + curves["same_strand"]
     assert np.abs(curves["epistasis"] - truth).max() < 0.06
     assert ((curves["ci_low"] <= curves["epistasis"]) & (curves["epistasis"] <= curves["ci_high"])).all()
-    assert spacing_curves([], seed=0).empty and syntax_statistics([], permutations=99, seed=0).empty
+    assert spacing_curves([]).empty and syntax_statistics([], minimum=0.1).empty
+
+
+def test_intervals_of_curves_know_that_replicates_differ():
+    """Five replicates that lie far apart: the interval is as wide as they allow, however many backgrounds."""
+    tables = [table.assign(epistasis=table["epistasis"] + r) for r, table in enumerate(arrangements(lambda d, s: 0.0))]
+    width = (curves := spacing_curves(tables))["ci_high"] - curves["ci_low"]
+    assert width.min() > 2 * 2.77 * np.std(range(5), ddof=1) / 5**0.5 * 0.95
+    assert spacing_curves(tables[:1])["ci_low"].isna().all()
 
 
 def model(**more):
@@ -123,4 +154,4 @@ def test_long_sequences_have_twenty_distances():
 def test_short_sequences_have_no_arrangement():
     """Where two motifs do not fit on one side of the middle, the table is empty and the statistics too."""
     table = syntax_of(model(), random_codes(9, 50, 0)).pairs([(0, 1)])
-    assert table.empty and syntax_statistics([table], permutations=99, seed=0).empty
+    assert table.empty and syntax_statistics([table], minimum=0.1).empty and spacing_curves([table]).empty
