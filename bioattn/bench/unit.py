@@ -23,7 +23,7 @@ from bioattn.causal.interactions import Interventions, interactions
 from bioattn.config import RunConfig
 from bioattn.data import alphabet
 from bioattn.data.motif import Motif
-from bioattn.data.simulate import Simulation, simulate
+from bioattn.data.simulate import Simulation, beside_truth, simulate
 from bioattn.data.simulate.classes import make_pairs
 from bioattn.data.splits import split, subset_of
 from bioattn.explain.coattention import CoAttention
@@ -110,7 +110,7 @@ def run_unit(run: RunConfig, *, training: str = "plain", work_dir: Path, rivals:
     data = pair_data(run, table, parts, library, fold=0, geometry=Geometry.of(models[0]))
     clock.lap("hits")
     pairs, attention = _tested(run, models, data, table, clock)
-    pairs = _with_truth(pairs, made)
+    pairs = beside_truth(pairs, made.pairs.rename(columns={"cooccurrence_logodds": "truth_logodds"}))
     scores = [_rows(name, rated, pairs, data) for name, rated in _ours(pairs, data).items()]
     if rivals:
         scores += _rivals(run, models, data, table, pairs, clock)
@@ -166,22 +166,6 @@ def _tested(
     found = interactions(run, table, data, chosen, attention, Interventions(knockouts, screens, knock_ins, syntaxes))
     clock.lap("bioattn: statistics")
     return found, attention
-
-
-def _with_truth(pairs: pd.DataFrame, made: Simulation) -> pd.DataFrame:
-    """The table with what was planted: columns of the truth, named truth_... where both have them.
-
-    Without pairs of a motif with itself: no sequence has two sites of one, so there is no truth about them.
-    """
-    truth = made.pairs.rename(columns={"cooccurrence_logodds": "truth_logodds"})
-    truth = _keyed(truth).drop(columns=["motif_a", "motif_b", "motif_id_a", "motif_id_b"])
-    return _keyed(pairs).merge(truth, how="inner", on="_key", validate="one_to_one").drop(columns="_key")
-
-
-def _keyed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column that names each pair, whichever way round it is written."""
-    ids = np.sort(table[["motif_id_a", "motif_id_b"]].to_numpy(dtype=str), axis=1)
-    return table.assign(_key=np.char.add(np.char.add(ids[:, 0], "+"), ids[:, 1]))
 
 
 # -------------------------------------------------------------------------- scores

@@ -10,7 +10,7 @@ import pandas as pd
 from bioattn.causal import pair_tests
 from bioattn.config import RunConfig
 from bioattn.data.motif import Motif
-from bioattn.data.simulate import Simulation, simulate
+from bioattn.data.simulate import Simulation, beside_truth, simulate
 from bioattn.data.splits import split
 from bioattn.explain.coattention import candidate_table
 from bioattn.explain.library import scan_library
@@ -116,11 +116,11 @@ def pair_table(planted: Planted, *, backgrounds: int = 100) -> pd.DataFrame:
     )
     cells["epistasis"] = cells["y11"] - cells["y10"] - cells["y01"] + cells["y00"]
     found = found.merge(cells.groupby(["motif_a", "motif_b"])["epistasis"].mean().reset_index())
-    names = np.array([motif.name for motif in data.motifs])
-    found = found.assign(motif_a=names[found["motif_a"]], motif_b=names[found["motif_b"]])
-    found = found.rename(columns={"attention_effect_bits": "attention_bits"})
-    truth = made.pairs[["class", "interaction", "cooccurrence_logodds"]].assign(pair=_keys(made.pairs))
-    found = found.assign(pair=_keys(found)).merge(truth, on="pair", validate="one_to_one")
+    names, ids = (np.array([getattr(motif, key) for motif in data.motifs]) for key in ("name", "motif_id"))
+    for side in ("a", "b"):
+        index = found[f"motif_{side}"]
+        found = found.assign(**{f"motif_{side}": names[index], f"motif_id_{side}": ids[index]})
+    found = beside_truth(found.rename(columns={"attention_effect_bits": "attention_bits"}), made.pairs)
     return found[[
         "motif_a", "motif_b", "class", "interaction", "cooccurrence_logodds", "attention_bits", "candidate", "epistasis"
     ]]  # fmt: skip
@@ -130,8 +130,3 @@ def of_class(pairs: pd.DataFrame, kind: str, column: str) -> float:
     """A column's value of the one pair of a class."""
     (found,) = pairs.loc[pairs["class"] == kind, column].tolist()
     return float(found)
-
-
-def _keys(pairs: pd.DataFrame) -> list[str]:
-    """A name for each pair, whichever way round it is written."""
-    return [" ".join(sorted(names)) for names in pairs[["motif_a", "motif_b"]].itertuples(index=False, name=None)]

@@ -30,5 +30,6 @@ GC itself adds `gc_effect` (GC - 0.5), whatever the pairs.
 
 from bioattn.data.simulate.classes import GRAMMARS, Pair
 from bioattn.data.simulate.simulation import Simulation, simulate
+from bioattn.data.simulate.truth import beside_truth
 
-__all__ = ["GRAMMARS", "Pair", "Simulation", "simulate"]
+__all__ = ["GRAMMARS", "Pair", "Simulation", "beside_truth", "simulate"]

@@ -98,6 +98,32 @@ def pair_truth(
     return table
 
 
+def beside_truth(found: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """What was found of pairs, with the truth about them, whichever way round a pair is written.
+
+    Parameters
+    ----------
+    found : DataFrame
+        motif_id_a, motif_id_b, and what else there is.
+    pairs : DataFrame
+        `Simulation.pairs`.
+
+    Returns
+    -------
+    DataFrame
+        Columns of both. Pairs of a motif with itself are left out: no sequence has two sites of one, so nothing is
+        known about them.
+    """
+    truth = _keyed(pairs).drop(columns=["motif_a", "motif_b", "motif_id_a", "motif_id_b"])
+    return _keyed(found).merge(truth, how="inner", on="_key", validate="one_to_one").drop(columns="_key")
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column that names each pair, whichever way round it is written."""
+    ids = np.sort(table[["motif_id_a", "motif_id_b"]].to_numpy(dtype=str), axis=1)
+    return table.assign(_key=np.char.add(np.char.add(ids[:, 0], "+"), ids[:, 1]))
+
+
 def text(values: Sequence[str | None] | NDArray[np.object_]) -> pd.Series:
     """Column of str and None: the one way to hold missing text that pandas 2 and 3 share."""
     series = pd.Series(list(values), dtype=object)
