@@ -1,12 +1,13 @@
 """Factored attention: a single layer whose pattern does not depend on the sequence, as a model of one family.
 
-    log p(x_i = a | others) = log softmax_a( b_i(a) + sum_h sum_j A^h_ij W^h(x_j, a) )
+    log p(x_i = a | others) = log softmax_a( b_i(a) + sum_h sum_j [A^h_ij W^h(x_j, a) + A^h_ji W^h(a, x_j)] / 2 )
     A^h_ij = softmax_j( q^h_i . k^h_j / sqrt(d) )
 
 Queries and keys belong to columns and not to residues, so the layer is a Potts model whose couplings share a few tables
-of residues (one for each head), with far fewer parameters. Which columns read each other is what predicts contacts.
+of residues (one for each head), with far fewer parameters. As those of a Potts model, couplings are the same seen from
+either column: what i learns of j helps j to read i. Which columns read each other is what predicts contacts.
 
-Source: Bhattacharya et al. 2022.
+Source: Bhattacharya et al. 2022; symmetric couplings as in Ekeberg et al. 2013.
 """
 
 import math
@@ -49,9 +50,17 @@ class FactoredAttention(nn.Module):
         return scores.masked_fill(own, -math.inf).softmax(-1)
 
     def couplings(self) -> Tensor:
-        """What residue b in column j adds to the logit of residue a in column i, (L, 21, L, 21) by i, a, j, b."""
-        n_heads, length = self.query.shape[:2]
-        joint = self.pattern().flatten(1).T @ self.value.flatten(1)
+        """What residue b in column j adds to the logit of residue a in column i, and a in i to b in j.
+
+        Returns
+        -------
+        Tensor, shape (L, 21, L, 21)
+            By i, a, j, b.
+        """
+        length = self.query.shape[1]
+        pattern = self.pattern()
+        either = torch.cat([pattern, pattern.transpose(-2, -1)]).flatten(1)
+        joint = either.T @ torch.cat([self.value, self.value.transpose(-2, -1)]).flatten(1) / 2
         return joint.view(length, length, _STATES, _STATES).permute(0, 3, 1, 2)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -120,5 +129,4 @@ def fit_family(
 def family_scores(model: FactoredAttention) -> NDArray[np.float64]:
     """Contact scores (L, L) of a trained layer: sizes of its couplings, average product corrected."""
     with torch.no_grad():
-        made = model.couplings().double().numpy()
-    return coupling_scores(zero_sum((made + made.transpose(2, 3, 0, 1)) / 2))
+        return coupling_scores(zero_sum(model.couplings().double().numpy()))

@@ -21,7 +21,7 @@ import torch
 from measure import Row, Threshold, print_table, table_options
 from torch import nn
 
-from bioattn.config import ChainsConfig, CouplingsConfig, ProteinConfig, TrunkConfig
+from bioattn.config import ChainsConfig, CouplingsConfig, FactoredConfig, ProteinConfig, TrunkConfig
 from bioattn.io.msa import read_alignment
 from bioattn.io.packages import package_data
 from bioattn.io.structures import read_chain
@@ -56,7 +56,7 @@ SMALL = {"d_model": 16, "d_pair": 8, "n_blocks": 1, "n_pair_heads": 2, "d_hidden
 class Scale(NamedTuple):
     """How much is run, and where trained networks stay."""
 
-    steps: int
+    factored: FactoredConfig
     most_sequences: int | None
     most_chains: int | None
     trunk: TrunkConfig
@@ -64,8 +64,14 @@ class Scale(NamedTuple):
     work: Path | None = None
 
 
-FULL = Scale(900, None, None, TrunkConfig(variants=list(VARIANTS)), True)
-QUICK = Scale(10, 300, 120, TrunkConfig(variants=["trunk", "told", "no_triangles", "window"], **SMALL), False)
+FULL = Scale(FactoredConfig(), None, None, TrunkConfig(variants=list(VARIANTS)), True)
+QUICK = Scale(
+    FactoredConfig(steps=10, seeds=[1, 2]),
+    300,
+    120,
+    TrunkConfig(variants=["trunk", "told", "no_triangles", "window"], **SMALL),
+    False,
+)
 
 
 def family(name: str, scale: Scale) -> Family:
@@ -82,17 +88,19 @@ def family(name: str, scale: Scale) -> Family:
     )
 
 
-def by_couplings(codes: np.ndarray, weights: np.ndarray, _: Scale) -> np.ndarray:
-    """Contact scores of mean-field couplings."""
-    return coupling_scores(mean_field_couplings(codes, weights))
-
-
-def by_attention(codes: np.ndarray, weights: np.ndarray, scale: Scale) -> np.ndarray:
-    """Contact scores of factored attention."""
-    return family_scores(fit_family(codes, weights, steps=scale.steps).model)
-
-
-WAYS = {COUPLINGS: by_couplings, ATTENTION: by_attention}
+def scored(codes: np.ndarray, weights: np.ndarray, config: FactoredConfig) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Contact scores of couplings, of attention with each seed and of the mean over seeds; seconds of each."""
+    start = time.perf_counter()
+    couplings = coupling_scores(mean_field_couplings(codes, weights))
+    yield COUPLINGS, couplings, time.perf_counter() - start
+    made, settings = [], config.model_dump(exclude={"seeds"})
+    begin = time.perf_counter()
+    for seed in config.seeds:
+        start = time.perf_counter()
+        made.append(family_scores(fit_family(codes, weights, seed=seed, **settings).model))
+        if len(config.seeds) > 1:
+            yield f"{ATTENTION}, seed {seed}", made[-1], time.perf_counter() - start
+    yield ATTENTION, np.mean(made, axis=0), time.perf_counter() - begin
 
 
 def precision(scores: np.ndarray, family: Family) -> dict[str, float]:
@@ -102,7 +110,7 @@ def precision(scores: np.ndarray, family: Family) -> dict[str, float]:
 
 
 def families(scale: Scale) -> Iterator[Row]:
-    """Every family by couplings and by attention, on its alignment and on its nulls."""
+    """Every family by couplings and by attention (on nulls, one seed of it), on its alignment and on its nulls."""
     torch.set_num_threads(1)
     for name, *_ in FAMILIES:
         made = family(name, scale)
@@ -110,14 +118,14 @@ def families(scale: Scale) -> Iterator[Row]:
         case = f"{name}, {len(made.codes)} sequences, {made.n_effective:.0f} effective"
         base: dict[str, float] = {}
         for control, codes, weights in with_nulls(made, CouplingsConfig().identity, seed=1):
-            for label, scored in WAYS.items():
-                start = time.perf_counter()
-                values = precision(scored(codes, weights, scale), made)
-                seconds = time.perf_counter() - start
-                if control == CONTROLS[0] and label == COUPLINGS:
+            own = control == CONTROLS[0]
+            config = scale.factored if own else scale.factored.model_copy(update={"seeds": scale.factored.seeds[:1]})
+            for label, scores, seconds in scored(codes, weights, config):
+                values = precision(scores, made)
+                if own and label == COUPLINGS:
                     base = values
                 for top, value in values.items():
-                    judged = control == CONTROLS[0] and label == ATTENTION and top == "L/5" and name in JUDGED
+                    judged = own and label == ATTENTION and top == "L/5" and name in JUDGED
                     yield Row(
                         "families", f"{label}, {control}, precision at {top}: {case}", length,
                         seconds if top == "L" else None, None, value, "",

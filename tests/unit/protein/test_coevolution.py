@@ -86,8 +86,11 @@ def test_couplings_of_the_layer_are_what_it_adds_to_logits():
         total = model.field[i].clone()
         for h in range(3):
             for j in range(5):
-                total = total + pattern[h, i, j] * model.value[h, codes[s, j]]
+                total = total + pattern[h, i, j] * model.value[h, codes[s, j]] / 2
+                total = total + pattern[h, j, i] * model.value[h, :, codes[s, j]] / 2
         torch.testing.assert_close(logits[s, i], total)
+    couplings = model.couplings()
+    torch.testing.assert_close(couplings, couplings.permute(2, 3, 0, 1))
 
 
 def test_weights_are_one_over_the_number_of_likenesses():
