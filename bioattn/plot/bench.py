@@ -42,7 +42,8 @@ def precision_bars(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             label.set_color(ACCENT)
             label.set_fontweight("bold")
     ax.set(xlim=(-0.02, 1.03), xlabel="average precision against true interactions")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
+    # Above, where no label is, however low the axes.
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     return ax
 
 
