@@ -27,12 +27,9 @@ from bioattn.io.packages import package_data
 from bioattn.io.structures import read_chain
 from bioattn.io.tables import read_parquet, write_parquet
 from bioattn.io.weights import MODEL
-from bioattn.protein.analysis import ATTENTION, CONTROLS, COUPLINGS, with_nulls
+from bioattn.protein.analysis import CONTROLS, COUPLINGS, analyse_family
 from bioattn.protein.batches import Protein
 from bioattn.protein.chains import prepare_chains, proteins_of
-from bioattn.protein.coevolution import coupling_scores, mean_field_couplings
-from bioattn.protein.contacts import contact_precision
-from bioattn.protein.factored import family_scores, fit_family
 from bioattn.protein.family import Family, family_of
 from bioattn.protein.network import TOLD, fit_distances, load_network, save_network
 from bioattn.protein.study import BASE, TOLD_NOTHING, study
@@ -88,49 +85,27 @@ def family(name: str, scale: Scale) -> Family:
     )
 
 
-def scored(codes: np.ndarray, weights: np.ndarray, config: FactoredConfig) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Contact scores of couplings, of attention with each seed and of the mean over seeds; seconds of each."""
-    start = time.perf_counter()
-    couplings = coupling_scores(mean_field_couplings(codes, weights))
-    yield COUPLINGS, couplings, time.perf_counter() - start
-    made, settings = [], config.model_dump(exclude={"seeds"})
-    begin = time.perf_counter()
-    for seed in config.seeds:
-        start = time.perf_counter()
-        made.append(family_scores(fit_family(codes, weights, seed=seed, **settings).model))
-        if len(config.seeds) > 1:
-            yield f"{ATTENTION}, seed {seed}", made[-1], time.perf_counter() - start
-    yield ATTENTION, np.mean(made, axis=0), time.perf_counter() - begin
-
-
-def precision(scores: np.ndarray, family: Family) -> dict[str, float]:
-    """Long-range precision at L, L/2 and L/5."""
-    table = contact_precision(scores, family.distances_angstrom)
-    return table[table["range"] == "long"].set_index("top")["precision"].to_dict()
-
-
 def families(scale: Scale) -> Iterator[Row]:
-    """Every family by couplings and by attention (on nulls, one seed of it), on its alignment and on its nulls."""
+    """Every family by couplings and by attention, on its alignment and, with one seed, on its nulls."""
     torch.set_num_threads(1)
     for name, *_ in FAMILIES:
         made = family(name, scale)
-        length = len(made.query)
         case = f"{name}, {len(made.codes)} sequences, {made.n_effective:.0f} effective"
-        base: dict[str, float] = {}
-        for control, codes, weights in with_nulls(made, CouplingsConfig().identity, seed=1):
-            own = control == CONTROLS[0]
-            config = scale.factored if own else scale.factored.model_copy(update={"seeds": scale.factored.seeds[:1]})
-            for label, scores, seconds in scored(codes, weights, config):
-                values = precision(scores, made)
-                if own and label == COUPLINGS:
-                    base = values
-                for top, value in values.items():
-                    judged = own and label == ATTENTION and top == "L/5" and name in JUDGED
-                    yield Row(
-                        "families", f"{label}, {control}, precision at {top}: {case}", length,
-                        seconds if top == "L" else None, None, value, "",
-                        Threshold("at least", base[top]) if judged and scale.judge else None,
-                    )  # fmt: skip
+        start = time.perf_counter()
+        table = analyse_family(made, CouplingsConfig(), scale.factored, seed=1).precision
+        seconds: float | None = time.perf_counter() - start
+        table = table[table["range"] == "long"]
+        own = table["control"] == CONTROLS[0]
+        base = table[own & (table["method"] == COUPLINGS)].set_index("top")["precision"]
+        for row in table.to_dict("records"):
+            seed = {"NA": "", "mean": ", mean over seeds"}.get(row["seed"], f", seed {row['seed']}")
+            judged = row["control"] == CONTROLS[0] and row["seed"] == "mean" and row["top"] == "L/5" and name in JUDGED
+            yield Row(
+                "families", f"{row['method']}{seed}, {row['control']}, precision at {row['top']}: {case}",
+                len(made.query), seconds, None, row["precision"], "",
+                Threshold("at least", float(base[row["top"]])) if judged and scale.judge else None,
+            )  # fmt: skip
+            seconds = None  # of all rows of the family
 
 
 def chains(scale: Scale) -> Iterator[Row]:
