@@ -26,12 +26,18 @@ class Suite(NamedTuple):
     about : str
     simulate, model, train : dict
         Settings of these sections, beside the common ones.
+    motifs : tuple of str
+        JASPAR ids that pairs are made of, two for each pair, from the first on.
+    target : str
+        Readout that models learn.
     """
 
     about: str
     simulate: dict[str, Any]
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
+    motifs: tuple[str, ...] = MOTIFS
+    target: str = "y"
 
 
 SUITES: dict[str, Suite] = {
@@ -57,12 +63,11 @@ SUITES: dict[str, Suite] = {
         {"stem": {"motif_strands": "separate"}, "d_model": 48},
     ),
     "C": Suite(
-        "twelve classes at once, in longer sequences",
+        "ten classes at once, in longer sequences",
         {
             "n_sequences": 40_000,
             "length": 240,
             "pairs": ["AND", "AND_COOC", "OR", "REP", "XOR", "SPC", "ORI", "HIDDEN", "CHAIN", "GC"],
-            "saturation": {},
         },
         {"stem": {"motif_strands": "separate"}, "d_model": 64},
         {"epochs": 30, "batch_size": 256},
@@ -73,6 +78,16 @@ SUITES: dict[str, Suite] = {
             "n_sequences": 32_000,
             "pairs": ["AND_COOC", "OR", "REP", "XOR", "CHAIN", "GC"],
         },
+    ),
+    "E": Suite(
+        "a plateau that bends all effects, of which most only add up, and a motif that looks like another",
+        {
+            "n_sequences": 32_000,
+            "pairs": ["PARALOG", "AND", "ADDITIVE", "ADDITIVE", "ADDITIVE", "ADDITIVE"],
+            "saturation": {},
+        },
+        motifs=(MOTIFS[0], "MA0098.4", *MOTIFS[1:]),  # ELK1 and ETS1 look alike
+        target="y_sat",
     ),
 }
 
@@ -118,9 +133,9 @@ def run_of(
         {
             "seed": seed,
             "data": {"simulate": simulate},
-            "task": {"kind": "regression", "targets": ["y"]},
+            "task": {"kind": "regression", "targets": [chosen.target]},
             "split": {"kind": "random", **({"group_by": ["column"], "column": "group"} if regime == "twins" else {})},
-            "motifs": {"jaspar_ids": list(MOTIFS[:n_motifs])},
+            "motifs": {"jaspar_ids": list(chosen.motifs[:n_motifs])},
             "model": {
                 "d_model": 32, "n_layers": 1, "n_heads": 4, "d_feedforward": 64, "positions": "relative",
                 # An additive readout: an interaction can only arise in attention.

@@ -265,16 +265,16 @@ def _summary(
     parts: pd.DataFrame,
 ) -> dict[str, float]:
     """Mean Pearson r of the models on test sequences and on sequences of the same causes with motifs at random."""
-    assert run.data.simulate is not None
+    target = run.task.targets[0]
     test = subset_of(table, parts, fold=0) == "test"
     codes = alphabet.encode_batch(table.loc[test, "sequence"].tolist())
     other = _probe(run, motifs)
     probe = alphabet.encode_batch(other.sequences)
-    y, y_probe = table.loc[test, "y"].to_numpy(), other.table["y"].to_numpy()
+    y, y_probe = table.loc[test, target].to_numpy(), other.table[target].to_numpy()
     return {
         "r_test": _mean_r(models, codes, y),
         "r_randomised": _mean_r(models, probe, y_probe),
-        "ceiling": made.ceiling,
+        "ceiling": made.ceilings[target]["ceiling"],
     }
 
 
