@@ -23,7 +23,7 @@ from bioattn.explain.predict import batches, require_readout
 from bioattn.models import SequenceModel
 from bioattn.nn import taps
 from bioattn.nn.multihead import MultiHeadAttention
-from bioattn.nn.observe import BATCH, attention_layers
+from bioattn.nn.observe import BATCH, NO_LAYERS, attention_layers
 from bioattn.nn.reverse import Gradients, Reverse
 from bioattn.nn.sums import Observed, is_exact, is_plain, kept_lse, layer_received, layer_returns
 from bioattn.tokens.base import to_bases
@@ -76,7 +76,7 @@ def head_tracks(
     Source: gradient times attention, Chefer et al. 2021, summed over queries or keys.
     """
     if not attention_layers(model):
-        raise DataError("this model has no attention layers")
+        raise DataError(NO_LAYERS)
     require_readout(model, codes, readout)
     size = _batch_size(model, codes.shape[1])
     parts = [_batch_tracks(model, batch, readout, gradients) for batch in batches(codes, size)]

@@ -21,6 +21,8 @@ from bioattn.nn.sums import Observed, is_plain, layer_columns, layer_sums
 
 #: Examples per forward pass, unless the caller says otherwise.
 BATCH = 64
+#: What is said of a model that cannot be looked into.
+NO_LAYERS = "this model has no attention layers with taps: bioattn.build_model and the layers of bioattn.nn have them"
 
 
 class AttentionSums(NamedTuple):
@@ -158,7 +160,7 @@ def attention_sums(
     """
     layers = attention_layers(model)
     if not layers:
-        raise DataError("this model has no attention layers")
+        raise DataError(NO_LAYERS)
     received: list[Tensor] = []
     entropy: list[Tensor] = []
 
@@ -212,7 +214,7 @@ def _entries(
 
 def _chosen(what: str, index: int | None, n: int) -> list[int]:
     if n == 0:
-        raise DataError("this model has no attention layers")
+        raise DataError(NO_LAYERS)
     if index is None:
         return list(range(n))
     if not 0 <= index < n:
