@@ -29,16 +29,17 @@ def directed_sign_flip_p(
     return min(1.0, 2 * sign_flip_p(np.sign(direction) * values, permutations=permutations, rng=rng))
 
 
-def minimum_effect_p(replicates: NDArray[np.float64], minimum: float) -> float:
+def minimum_effect_p(replicates: NDArray[np.float64], minimum: float, *, positive: bool = False) -> float:
     """P-value of |effect| <= `minimum` against |effect| > `minimum`, from independent replicates (R,).
 
     One-sided t-test at the border on the side of the observed mean, with R - 1
-    degrees of freedom. NaN with fewer than two replicates.
+    degrees of freedom; at the upper border where only a `positive` effect counts. NaN with fewer than two replicates.
     """
     n = len(replicates)
     if n < 2 or not np.isfinite(replicates).all():
         return float("nan")
-    excess = abs(replicates.mean()) - minimum
+    mean = replicates.mean()
+    excess = (mean if positive else abs(mean)) - minimum
     error = replicates.std(ddof=1) / np.sqrt(n)
     if error == 0:
         return 0.0 if excess > 0 else 1.0

@@ -186,7 +186,7 @@ def _one_pair(a: int, b: int, part: pd.DataFrame, minimum: float) -> dict[str, f
         "spacing_peak": float(by_distance.columns[np.abs(profiles.mean(0)).argmax()]),
         "spacing_contrast": contrasts.mean(),
         # Only more than elsewhere is a peak.
-        "spacing_p": 1.0 if contrasts.mean() <= 0 else minimum_effect_p(contrasts, minimum),
+        "spacing_p": minimum_effect_p(contrasts, minimum, positive=True),
         "orientation_effect": orientation.mean(),
         "orientation_p": minimum_effect_p(orientation, minimum),
         "order_effect": side.mean(),

@@ -30,6 +30,8 @@ def test_minimum_effect_p_is_a_t_test_at_the_border():
     assert minimum_effect_p(x, 0.0) == pytest.approx(stats.ttest_1samp(x, 0).pvalue / 2)
     assert minimum_effect_p(-x, 0.0) == pytest.approx(minimum_effect_p(x, 0.0))
     assert np.isnan(minimum_effect_p(np.array([1.0]), 0.1))
+    assert minimum_effect_p(x, 0.1, positive=True) == minimum_effect_p(x, 0.1)
+    assert minimum_effect_p(-x, 0.1, positive=True) > 0.5 > minimum_effect_p(-x, 0.1)
 
 
 @pytest.mark.parametrize(("replicates", "instances"), [(0.3, 0.5), (0.0, 0.5), (0.3, 0.0), (0.0, 0.0)])

@@ -78,6 +78,9 @@ def test_a_peak_of_one_replicate_is_none():
 def test_one_replicate_has_numbers_and_no_test():
     row = syntax_statistics(arrangements(lambda d, same: 1.0 * (abs(d) == 50))[:1], minimum=0.1).iloc[0]
     assert row["spacing_peak"] == 50 and row[["spacing_q", "orientation_q", "order_q"]].isna().all()
+    # Nor has one without any peak: nothing is known of it, which is not p = 1.
+    flat = syntax_statistics(arrangements(lambda d, same: 1.0, noise=0.0)[:1], minimum=0.1).iloc[0]
+    assert flat["spacing_contrast"] == 0 and flat[["spacing_q", "orientation_q", "order_q"]].isna().all()
 
 
 def test_fewer_distances_are_compared_where_memory_is_short(monkeypatch: pytest.MonkeyPatch):
