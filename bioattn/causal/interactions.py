@@ -224,10 +224,10 @@ def _in_the_world(
         spans = [(site.start, site.end) for site in run.motifs.sites]
         found = site_interaction(codes[usable], spans, target[usable])
         return found.assign(interventional_source=f"regression on damage, n = {usable.sum()}")[[*_PAIR, *EVIDENCE]]
-    backgrounds, least = None, 8
+    backgrounds, least, source = None, 8, "data.interventional: the run's own sequences"
     if measured is not None and run.interactions.measured is not None:
         codes, target = alphabet.encode_batch(measured.sequences), measured.values
-        least = run.interactions.measured.least_backgrounds
+        least, source = run.interactions.measured.least_backgrounds, run.interactions.measured.path
         if measured.backgrounds is not None:
             backgrounds = np.array(measured.backgrounds, dtype=object)
     elif not run.data.interventional:
@@ -237,8 +237,8 @@ def _in_the_world(
     hits = find_hits(codes, data.motifs, p_value=run.interactions.hit_p_value, copies=2)
     if not hits[hits["copy"] == 0].duplicated("sequence").any():
         raise DataError(
-            f"none of {len(codes)} measured sequences holds two motifs at p <= {run.interactions.hit_p_value:g}: "
-            "check interactions.measured, motifs and interactions.hit_p_value"
+            f"{source}: none of {len(codes)} measured sequences holds two motifs at p <= "
+            f"{run.interactions.hit_p_value:g}; check that table, motifs and interactions.hit_p_value"
         )
     return measured_interactions(
         codes, hits, target, n_motifs=data.n_motifs, backgrounds=backgrounds, least_backgrounds=least

@@ -160,7 +160,8 @@ def test_a_measured_library_is_evidence(folder: Path, tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as stopped:
         call(*words)
     assert stopped.value.code == 2
-    assert "none of 3 measured sequences holds two motifs at p <= 0.0001" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{library}: none of 3 measured sequences holds two motifs at p <= 0.0001" in told
 
 
 def test_models_of_other_environments_are_compared(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
