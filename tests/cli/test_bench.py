@@ -79,7 +79,7 @@ def test_a_stopped_unit_does_not_train_again(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--suite", "Q"], "--suite must be one of A, B, C, D, got 'Q'"),
+        (["--suite", "Q"], "--suite must be one of A, B, C, D, E, got 'Q'"),
         (["--suite", "A", "--training", "fair"], "--training must be one of plain, balanced, permuted, got 'fair'"),
         (["--suite", "A", "--regime", "int"], "mixed0.25, got 'int'"),
     ],
