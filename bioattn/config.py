@@ -744,7 +744,12 @@ class TrainConfig(OptimisationConfig):
     )
     epochs: int = Field(30, ge=1, description="most passes over the training data")
     batch_size: int = Field(128, ge=1, description="examples per step")
-    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
+    patience: int = Field(
+        8,
+        ge=1,
+        description="epochs without a better validation loss before stopping; none of the first half counts, when the "
+        "learning rate is high",
+    )
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(
         0, ge=0, description="processes that prepare batches, always the same ones; 0: the training process itself does"
@@ -1104,7 +1109,12 @@ class TrunkConfig(OptimisationConfig):
     epochs: int = Field(24, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of all steps with rising learning rate")
-    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
+    patience: int = Field(
+        8,
+        ge=1,
+        description="epochs without a better validation loss before stopping; none of the first half counts, when the "
+        "learning rate is high",
+    )
     inside_chains: int = Field(100, ge=1, description="most test chains that are looked into and knocked out")
     probe_chains: int = Field(20, ge=1, description="training chains that the probe of heads is fitted on")
 

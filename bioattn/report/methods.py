@@ -131,7 +131,7 @@ def _training(run: RunConfig) -> str:
         f"seeds{resample}: AdamW, peak learning rate {setting(train.learning_rate)}, weight decay "
         f"{setting(train.weight_decay)}, linear warm-up over {percent(train.warmup_fraction)} of the steps and cosine "
         f"decay, batches of {train.batch_size}, at most {count(train.epochs, 'epoch')}, stopped after {train.patience} "
-        f"without a better validation loss.{first}{_augmentation(train.augment)}{permuted}"
+        f"of the second half without a better validation loss.{first}{_augmentation(train.augment)}{permuted}"
     )
 
 

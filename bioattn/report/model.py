@@ -18,6 +18,8 @@ from bioattn.report.words import HEADLINE_METRICS, LOWER_IS_BETTER, METRIC_NAMES
 
 MODEL = "transformer"
 _METRICS = "evaluation/metrics.tsv"
+#: A replicate is left behind if its validation loss is this many times the median of at least so many replicates.
+_BEHIND, _FEWEST_TO_COMPARE = 1.25, 3
 _METRIC_COLUMNS = ["model", "readout", "fold", "seed", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 
 
@@ -37,11 +39,29 @@ def training_section(files: ResultFiles) -> Section:
         n = len(history.groupby(["fold", "seed"]))
         alt = f"Line plot: training and validation loss by epoch for {count(n, 'model')}"
         caption = "Each colour is one trained model; the dot marks the epoch with the lowest validation loss."
+        blocks += _left_behind(history)
         blocks.append(Pictures([picture(training_curves(history), alt=alt, caption=caption)]))
     rows = _training_rows(files)
     if rows:
         blocks.append(Table("replicates", "Trained models", _TRAINING_COLUMNS, rows))
     return Section("training", "Training", [*_pretraining(files), *blocks])
+
+
+def _left_behind(history: pd.DataFrame) -> list[Block]:
+    """Replicates that learned much less than the others of their fold, of which one can hide what the others found."""
+    best = history.groupby(["fold", "seed"], as_index=False)["validation_loss"].min()
+    losses = best.groupby("fold")["validation_loss"]
+    typical = losses.transform("median")
+    behind = best[(losses.transform("size") >= _FEWEST_TO_COMPARE) & (best["validation_loss"] > _BEHIND * typical)]
+    return [
+        Notice(
+            f"Seed {number(row.seed)} of fold {number(row.fold)} learned much less than the others: validation loss "
+            f"{number(row.validation_loss)}, their median {number(usual)}. An effect must recur in the replicates, so "
+            f"one such model can cost the verdicts of all pairs. Let it train longer (train.epochs) or at a lower "
+            f"train.learning_rate."
+        )
+        for row, usual in zip(behind.itertuples(), typical[behind.index], strict=True)
+    ]
 
 
 def _pretraining(files: ResultFiles) -> list[Block]:

@@ -49,10 +49,12 @@ class RunKeeper(Checkpoint):
     training had stopped, so a kill in between could change the result.
     """
 
-    def __init__(self, folder: Path, *, patience: int) -> None:
+    def __init__(self, folder: Path, *, patience: int, n_epochs: int) -> None:
         super().__init__()
         self.folder = folder
         self.patience = patience
+        # At high learning rates the loss often rises for many epochs before it falls again.
+        self.waits_from = (n_epochs - 1) // 2
         self.history: list[dict[str, Any]] = []
         self.best_loss = math.inf
         self.best_epoch = -1
@@ -85,7 +87,7 @@ class RunKeeper(Checkpoint):
         if row["validation_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = row["validation_loss"], epoch
             trainer.save_checkpoint(self.best, weights_only=True)
-        if epoch - self.best_epoch >= self.patience:
+        if epoch - max(self.best_epoch, self.waits_from) >= self.patience:
             self.stopped = True
             trainer.should_stop = True
         trainer.save_checkpoint(self.last)
@@ -163,7 +165,7 @@ def train_module(
     tight : bool
         Give freed memory back at once, see `freed_memory_returned`.
     """
-    keeper = RunKeeper(work_dir, patience=config.patience)
+    keeper = RunKeeper(work_dir, patience=config.patience, n_epochs=config.epochs)
     with _torch_settings(config.threads), _quiet_lightning():
         resume = _resumable(keeper, module.identity)
         if resume is not None:

@@ -165,6 +165,20 @@ def test_early_stop_survives_a_restart(tmp_path):
     assert_same_weights(first, again)
 
 
+def test_early_stop_waits_for_the_second_half(tmp_path, monkeypatch):
+    """A loss that rises while the learning rate is high stops nothing: it may still fall when the rate does."""
+    summed_up = train_module.TrainingModule.on_validation_epoch_end
+
+    def rising(module: train_module.TrainingModule) -> None:
+        summed_up(module)
+        module.epoch_values["validation_loss"] = 1.0 + module.current_epoch
+
+    monkeypatch.setattr(train_module.TrainingModule, "on_validation_epoch_end", rising)
+    result = train(tmp_path, small_run(epochs=12, patience=2))
+    assert result.record["stopped_early"] and result.record["best_epoch"] == 0
+    assert len(result.history) == 8  # the first six, of which none counts, and two more
+
+
 def test_best_weights_are_returned(tmp_path):
     """The returned weights are those of the epoch with the smallest validation loss, not the last."""
     # Permuted labels cannot be learned, so validation gets worse with every epoch after the first few.
