@@ -727,6 +727,12 @@ class OptimisationConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps with rising learning rate")
     gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    patience: int = Field(
+        8,
+        ge=1,
+        description="epochs without a better validation loss before stopping; none of the first half counts, when the "
+        "learning rate is high",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16 on CUDA, float32 on CPU"
@@ -744,12 +750,6 @@ class TrainConfig(OptimisationConfig):
     )
     epochs: int = Field(30, ge=1, description="most passes over the training data")
     batch_size: int = Field(128, ge=1, description="examples per step")
-    patience: int = Field(
-        8,
-        ge=1,
-        description="epochs without a better validation loss before stopping; none of the first half counts, when the "
-        "learning rate is high",
-    )
     augment: AugmentConfig = AugmentConfig()
     workers: int = Field(
         0, ge=0, description="processes that prepare batches, always the same ones; 0: the training process itself does"
@@ -1109,12 +1109,6 @@ class TrunkConfig(OptimisationConfig):
     epochs: int = Field(24, ge=1, description="most passes over the training chains")
     batch_size: int = Field(8, ge=1, description="chains per step")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of all steps with rising learning rate")
-    patience: int = Field(
-        8,
-        ge=1,
-        description="epochs without a better validation loss before stopping; none of the first half counts, when the "
-        "learning rate is high",
-    )
     inside_chains: int = Field(100, ge=1, description="most test chains that are looked into and knocked out")
     probe_chains: int = Field(20, ge=1, description="training chains that the probe of heads is fitted on")
 
